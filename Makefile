@@ -1,0 +1,39 @@
+# make book   build the pages and say which file to open
+# make test   everything CI runs
+# make lab    JupyterLab on the exercises
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# One thread per process: stored outputs, and the runs they are compared with, then agree on any machine.
+export OMP_NUM_THREADS := 1
+
+.PHONY: book test lab exercises notebooks clean
+
+book: $(READY)
+	$(BIN)/jupyter-book build . -n --keep-going -q
+	@echo "Open file://$(CURDIR)/_build/html/index.html"
+
+test: $(READY)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lab: $(READY) exercises
+	$(BIN)/jupyter lab exercises
+
+exercises: $(READY) # generate exercises/ from solutions/
+	$(BIN)/python tools/exercises.py
+
+notebooks: $(READY) # run every notebook and store its outputs
+	$(BIN)/python tools/notebooks.py run
+	$(BIN)/python tools/exercises.py
+
+clean:
+	rm -rf _build .venv
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, not " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -c "import matplotlib.pyplot" # writes its font cache now, not into a notebook's output
+	touch $@

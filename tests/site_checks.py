@@ -1,0 +1,126 @@
+"""What is asked of every built page, in a browser and in its links."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+WIDTHS = (320, 360, 768)
+
+_WAIT_FOR_MATHEMATICS = "async () => { if (window.MathJax) await MathJax.startup.promise }"
+
+_FAULTS_OF_CONTENT = r"""() => {
+  const faults = [];
+  const short = (text) => text.trim().replace(/\s+/g, " ").slice(0, 100);
+  const headings = document.querySelectorAll("h1").length;
+  if (headings !== 1) faults.push(`headings: ${headings} h1 elements`);
+  for (const image of document.querySelectorAll("img"))
+    if (!(image.getAttribute("alt") || "").trim()) faults.push(`alt: none for ${short(image.src)}`);
+  for (const error of document.querySelectorAll("mjx-merror"))
+    faults.push(`TeX: ${short(error.dataset.mjxError || error.textContent)}`);
+  for (const text of document.querySelectorAll("mjx-mtext"))
+    if (getComputedStyle(text).color === "rgb(255, 0, 0)")
+      faults.push(`TeX: undefined ${short(text.closest("mjx-container").textContent)}`);
+  const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = words.nextNode(); node; node = words.nextNode())
+    if (node.data.includes("$$") && !node.parentElement.closest("script, style, pre, code"))
+      faults.push(`raw $$: ${short(node.data)}`);
+  return faults;
+}"""
+
+_FAULTS_OF_WIDTH = r"""() => {
+  const width = document.documentElement.clientWidth;
+  const scrolls = (element) => {
+    for (let at = element.parentElement; at && at !== document.body; at = at.parentElement)
+      if (getComputedStyle(at).overflowX !== "visible") return true;
+    return false;
+  };
+  const wide = [...document.querySelectorAll("article *")].find((element) => {
+    const box = element.getBoundingClientRect();
+    return box.width > 1 && box.height > 1 && box.right > width + 1 && !scrolls(element);
+  });
+  const page = document.documentElement.scrollWidth;
+  if (wide) return [`overflow at ${width} px: ${wide.outerHTML.slice(0, 100)}`];
+  return page > width ? [`overflow at ${width} px: the page is ${page} px wide`] : [];
+}"""
+
+_BRIGHTNESS = r"""() => {
+  const rgb = getComputedStyle(document.body).backgroundColor.match(/[\d.]+/g).slice(0, 3);
+  return rgb.reduce((sum, value) => sum + Number(value) / 765, 0);
+}"""
+
+
+def faults_of_page(browser, url: str, site: str) -> list[str]:
+    """Open url and list what is wrong with it; `site` is the address all it loads must begin with."""
+    faults = []
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+
+    def on_request(request):
+        if not request.url.startswith((site, "data:", "blob:")):
+            faults.append(f"request: {request.url}")
+
+    def on_response(response):
+        if response.status >= 400:
+            faults.append(f"status {response.status}: {response.url}")
+
+    page.on("request", on_request)
+    page.on("response", on_response)
+    page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+    page.on("pageerror", lambda error: faults.append(f"script: {error}"))
+    page.on(
+        "console",
+        lambda line: line.type == "error" and faults.append(f"console: {line.text}"),
+    )
+    page.goto(url, wait_until="load")
+    page.evaluate(_WAIT_FOR_MATHEMATICS)
+    page.evaluate("document.fonts.ready.then(() => true)")
+    faults += page.evaluate(_FAULTS_OF_CONTENT)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        faults += page.evaluate(_FAULTS_OF_WIDTH)
+    context.close()
+    return faults
+
+
+def faults_of_dark_mode(browser, url: str) -> list[str]:
+    """Press the theme button until the page says it is dark, and see whether it is."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page.goto(url, wait_until="load")
+    light = page.evaluate(_BRIGHTNESS)
+    for _ in range(3):
+        page.locator("button.theme-switch-button:visible").first.click()
+        if page.locator("html").get_attribute("data-theme") == "dark":
+            break
+    dark = page.evaluate(_BRIGHTNESS)
+    page.close()
+    return [] if light > 0.8 and dark < 0.2 else [f"dark mode: brightness {light} then {dark}"]
+
+
+class _Links(HTMLParser):
+    def __init__(self, html: str):
+        super().__init__()
+        self.ids, self.targets = set(), []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        self.ids.add(named.get("id"))
+        self.targets += [named[key] for key in ("href", "src") if named.get(key)]
+
+
+def faults_of_links(site: Path) -> list[str]:
+    """Links inside the site that lead to no file, or to no place in it."""
+    pages = {path: _Links(path.read_text("utf-8")) for path in sorted(site.rglob("*.html"))}
+    faults = []
+    for path, links in pages.items():
+        for target in links.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            place = unquote(parts.fragment)
+            if not file.is_file():
+                faults.append(f"{path.relative_to(site)}: no file {target}")
+            elif place and file in pages and place not in pages[file].ids:
+                faults.append(f"{path.relative_to(site)}: no place {target}")
+    return faults

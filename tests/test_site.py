@@ -1,0 +1,94 @@
+"""The built pages in a real browser, from a server and from the disk."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from site_checks import faults_of_dark_mode, faults_of_links, faults_of_page
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _files(entry):
+    if isinstance(entry, dict):
+        yield from (entry[key] for key in ("root", "file") if key in entry)
+        entry = entry.values()
+    if not isinstance(entry, str | bool):
+        for child in entry:
+            if not isinstance(child, str | bool):
+                yield from _files(child)
+
+
+PAGES = [*_files(yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))), "genindex", "search"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_from_a_server(browser, server, page):
+    assert faults_of_page(browser, f"{server}/{page}.html", server) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_from_the_disk(browser, site, page):
+    assert faults_of_page(browser, f"{site.as_uri()}/{page}.html", site.as_uri()) == []
+
+
+def test_dark_mode(browser, server):
+    assert faults_of_dark_mode(browser, f"{server}/{PAGES[0]}.html") == []
+
+
+@pytest.mark.parametrize("start", ["server", "disk"])
+def test_search_finds_a_page(browser, server, site, start):
+    address = server if start == "server" else site.as_uri()
+    page = browser.new_page()
+    page.goto(f"{address}/search.html?q=notation")
+    page.locator("#search-results li a").first.wait_for(timeout=10_000)
+    page.close()
+
+
+def test_links_lead_somewhere(site):
+    assert faults_of_links(site) == []
+
+
+def test_no_notebook_source_is_published(site):
+    assert not (site / "_sources").exists()
+    assert list(site.rglob("*.ipynb")) == []
+
+
+GOOD_PAGE = """<!doctype html><html lang="en"><head><title>A page</title>
+<script async src="mathjax/tex-chtml.js"></script></head><body>
+<article><h1 id="top">A page</h1><p>\\(x^2\\)</p>
+<img alt="A dot" src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E">
+</article></body></html>"""
+
+
+@pytest.mark.parametrize(
+    ("harm", "reported"),
+    [
+        (None, None),
+        (("<p>", "<img alt='x' src='https://example.org/x.png'><p>"), "request: https://example"),
+        (("<p>", "<img alt='x' src='missing.png'><p>"), "failed: "),
+        (("alt=", "title="), "alt: "),
+        (("x^2", "\\frac{1}"), "TeX: Missing"),
+        (("x^2", "\\nosuchmacro"), "TeX: undefined"),
+        (("\\(x^2\\)", "Here $$ x"), "raw $$: "),
+        (("<h1", "<h1>Twice</h1><h1"), "headings: 2"),
+        (("<p>", "<p style='width: 400px; background: red'>"), "overflow at 360"),
+        (("<p>", "<script>nothing()</script><p>"), "script: "),
+        (("<p>", "<script>console.error('oh')</script><p>"), "console: oh"),
+    ],
+)
+def test_a_bad_page_is_reported(browser, site, tmp_path, harm, reported):
+    shutil.copytree(site / "_static" / "mathjax", tmp_path / "mathjax")
+    html = GOOD_PAGE.replace(*harm, 1) if harm else GOOD_PAGE
+    (tmp_path / "page.html").write_text(html, "utf-8")
+    faults = faults_of_page(browser, f"{tmp_path.as_uri()}/page.html", tmp_path.as_uri())
+    assert any(fault.startswith(reported) for fault in faults) if harm else faults == []
+
+
+def test_a_bad_link_is_reported(tmp_path):
+    (tmp_path / "page.html").write_text("<a href='no.html'>a</a><a id='a' href='#b'>b</a>", "utf-8")
+    assert faults_of_links(tmp_path) == [
+        "page.html: no file no.html",
+        "page.html: no place #b",
+    ]
