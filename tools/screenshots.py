@@ -1,0 +1,53 @@
+"""Photograph the built pages: `screenshots.py FOLDER [PAGE ...]`, wide and narrow, light and dark.
+
+PAGE is a path as in _toc.yml, such as book/intro; without any, every page of the book.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "_build" / "html"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("pages", nargs="*")
+    parser.add_argument("--widths", nargs="*", type=int, default=[1440, 768, 360])
+    parser.add_argument("--themes", nargs="*", default=["light", "dark"])
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    everything = [
+        path.relative_to(SITE).with_suffix("").as_posix()
+        for folder in ("book", "solutions")
+        for path in sorted(SITE.glob(f"{folder}/*.html"))
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        for theme in arguments.themes:
+            for width in arguments.widths:
+                page = browser.new_page(
+                    viewport={"width": width, "height": 900}, color_scheme=theme
+                )
+                for name in arguments.pages or everything:
+                    page.goto(f"{(SITE / name).as_uri()}.html")
+                    page.evaluate(
+                        "async () => { if (window.MathJax) await MathJax.startup.promise }"
+                    )
+                    page.wait_for_timeout(400)  # the sidebar slides in
+                    target = arguments.folder / f"{name.replace('/', '-')}-{width}-{theme}.png"
+                    page.screenshot(path=target, full_page=True)
+                    print(target)
+                page.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
