@@ -1,0 +1,5 @@
+"""Reference implementations for the book: one module a chapter, in the order of the text.
+
+Every estimator answers the same question, ∂φ(π(β))/∂β_i at β = 1, with the same sign and scale.
+Start with `objective` (section 1.4), then open the module of the chapter you have just read.
+"""

@@ -1,0 +1,442 @@
+"""The autograder: a part is a reference, fresh random cases, and named mistakes as data.
+
+A check has three outcomes, passed, not attempted and wrong; the first line of a wrong one names the
+error. A specific claim is made only if it holds on every case that failed.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from functools import lru_cache
+from html import escape
+
+import numpy as np
+import sympy as sp
+import torch
+
+from lib.checks import record
+from lib.symbolic import Domain, points, same_at, value_at
+
+PASSED, EMPTY, WRONG = "passed", "not attempted", "wrong"
+
+CLAIM = 1e-5
+"""How closely an answer must match a mistake's formula before it is called by that name."""
+
+FLOAT32 = 1e-4
+"""How closely an answer in single precision must match."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of one check; `says` is its first line, `more` what may follow."""
+
+    outcome: str
+    says: str
+    more: str = ""
+    diagnosis: str = ""
+
+    def __bool__(self) -> bool:
+        return self.outcome == PASSED
+
+    def __repr__(self) -> str:
+        mark = {PASSED: "✓", EMPTY: "…", WRONG: "✗"}[self.outcome]
+        return f"{mark} {self.says}" + (f"\n{self.more}" if self.more else "")
+
+    def _repr_html_(self) -> str:
+        kind = {PASSED: "passed", EMPTY: "empty", WRONG: "wrong"}[self.outcome]
+        mark = {PASSED: "✓", EMPTY: "…", WRONG: "✗"}[self.outcome]
+        more = f"<pre>{escape(self.more)}</pre>" if self.more else ""
+        return f'<div class="check-result {kind}">{mark} {escape(self.says)}{more}</div>'
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer that people give: its formula (or symbolic expression) and what to say."""
+
+    name: str
+    formula: object
+    says: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Exercise:
+    """What all kinds of parts share: an identity such as 'leverage.part_b', a question, hints."""
+
+    id: str
+    asks: str
+    hints: Sequence[str] = field(kw_only=True)
+
+    def hint(self, number: int | None = None) -> str:
+        """Print the next hint, from nudge to near-solution; or the given one, counted from 1."""
+        if number is None:
+            number = min(record.hints_seen(self.id) + 1, len(self.hints))
+        if not 1 <= number <= len(self.hints):
+            raise ValueError(f"number: expected a hint from 1 to {len(self.hints)}, got {number}")
+        record.saw_hint(self.id, number)
+        print(f"Hint {number} of {len(self.hints)}: {self.hints[number - 1]}")
+
+    def _passed(self) -> Result:
+        record.passed(self.id)
+        return Result(PASSED, f"Passed: {self.asks}.")
+
+    def _empty(self, more: str = "") -> Result:
+        return Result(EMPTY, f"Not attempted yet: {self.asks}. For a nudge: {self.id}.hint()", more)
+
+
+def _is_empty(answer) -> bool:
+    return answer is None or answer is Ellipsis
+
+
+# --- functions, compared on random cases ---------------------------------------------------------
+
+
+def _number_of_examples(args: tuple) -> int:
+    return len(args[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Function(_Exercise):
+    """A part answered by a function.
+
+    truth: the same signature as the answer, by another route than the formula that is asked for.
+    cases: Generator → tuple of arguments.  n: the number of examples in a case, for ratios like n.
+    """
+
+    truth: Callable
+    cases: Callable[[np.random.Generator], tuple]
+    mistakes: Sequence[Mistake] = ()
+    rtol: float = 1e-6
+    draws: int = 12
+    n: Callable[[tuple], int] = _number_of_examples
+
+    def __call__(self, answer=None, *, seed: int | None = None) -> Result:
+        """Grade a function; a fixed seed repeats the same cases."""
+        if _is_empty(answer):
+            return self._empty()
+        if not callable(answer):
+            return _wrong("type", f"Expected the function itself, not called; got {_kind(answer)}.")
+        cases, truths = _problems(self, seed) if seed is not None else self._draw(None)
+        given = []
+        for case, truth in zip(cases, truths, strict=True):
+            value = self._ask(answer, case, truth)
+            if isinstance(value, Result):
+                if value.outcome == EMPTY and given:
+                    return _wrong("type", NO_RETURN, self._describe(case))
+                return value
+            given.append(value)
+        # Asked again at the end, when anything kept between calls has had time to change.
+        again = self._ask(answer, cases[0], truths[0])
+        if not isinstance(again, _Given) or not _close(again.array, given[0].array, 1e-9):
+            return _wrong(
+                "not deterministic",
+                "The same arguments did not give the same answer twice: is something random, or "
+                "kept from one call to the next?",
+            )
+        failing = [
+            (case, value, truth)
+            for case, value, truth in zip(cases, given, truths, strict=True)
+            if not _close(value.array, truth, max(self.rtol, value.precision))
+        ]
+        return self._diagnose(failing) if failing else self._passed()
+
+    def _draw(self, seed: int | None) -> tuple[list, list]:
+        rng = np.random.default_rng(seed)
+        cases = [self.cases(rng) for _ in range(self.draws)]
+        return cases, [_array(self.truth(*copy.deepcopy(case))) for case in cases]
+
+    def _ask(self, answer: Callable, case: tuple, truth: np.ndarray) -> "_Given | Result":
+        """One call of a student's function: its value, or the Result that ends the check."""
+        if not _takes(answer, case):
+            wanted = ", ".join(self._arguments())
+            return _wrong("arguments", f"Expected a function of ({wanted}); yours takes others.")
+        args = copy.deepcopy(case)
+        where = self._describe(case)
+        try:
+            value = answer(*args)
+        except NotImplementedError:
+            return self._empty()
+        except (Exception, SystemExit) as error:
+            what = _short(f"{type(error).__name__}: {error}", 150)
+            return _wrong("raises", f"Your function raised {what}", where)
+        if _is_empty(value):
+            return self._empty("Your function gave nothing: if you wrote it, does it `return`?")
+        try:
+            array = _array(value)
+        except (TypeError, ValueError, RuntimeError):
+            wanted = f"numbers of shape {truth.shape}" if truth.ndim else "a number"
+            return _wrong("type", f"Expected {wanted}, got {_kind(value)}.", where)
+        if array.shape != truth.shape:
+            return _wrong("shape", f"Expected shape {truth.shape}, got {array.shape}.", where)
+        if not np.isfinite(array).all():
+            return _wrong("not finite", "The answer has NaN or infinity in it.", where)
+        if not _equal(args, case):
+            return _wrong(
+                "changes arguments", "Your function changed its arguments in place: work on a copy."
+            )
+        return _Given(array, _precision(value))
+
+    def _arguments(self) -> list[str]:
+        return list(inspect.signature(self.truth).parameters)
+
+    def _describe(self, case: tuple) -> str:
+        named = zip(self._arguments(), case, strict=False)
+        return "called with " + ", ".join(_argument(name, value) for name, value in named)
+
+    def _diagnose(self, failing: list) -> Result:
+        def all_match(formula, rtol):
+            return all(
+                _close(value.array, _array(formula(case, truth)), max(rtol, value.precision))
+                for case, value, truth in failing
+            )
+
+        for mistake in self.mistakes:
+            if all_match(lambda case, _, m=mistake: m.formula(*copy.deepcopy(case)), CLAIM):
+                return _wrong(mistake.name, mistake.says)
+        for name, factor, says in RATIOS:
+            if all_match(lambda case, truth, f=factor: f(self.n(case)) * truth, self.rtol):
+                return _wrong(name, says)
+        if all_match(lambda _, truth: truth, FLOAT32):
+            return _wrong(
+                "precision",
+                "Right to about four digits, not to all: is something in float32, or approximated?",
+            )
+        case, value, truth = min(failing, key=lambda f: (f[2].size, self.n(f[0])))
+        many = (
+            "every case" if len(failing) == self.draws else f"{len(failing)} of {self.draws} cases"
+        )
+        return _wrong(
+            "unknown",
+            f"Not {self.asks}: it differs on {many}. The smallest is below.",
+            f"{self._describe(case)}\nexpected {_show(truth)}\ngot      {_show(value.array)}",
+        )
+
+
+@lru_cache(maxsize=4)
+def _problems(part: Function, seed: int) -> tuple[list, list]:
+    """The cases and truths of a seed, kept because many answers are graded on the same ones."""
+    return part._draw(seed)
+
+
+NO_RETURN = "Your function gives nothing in some cases: is a `return` missing from one branch?"
+
+RATIOS = [
+    ("ratio -1", lambda n: -1, "Sign flipped: this is minus the answer."),
+    ("ratio n", lambda n: n, "Too large by exactly n: is there a sum for a mean, or the reverse?"),
+    (
+        "ratio 1/n",
+        lambda n: 1 / n,
+        "Too small by exactly n: is there a mean for a sum, or n twice?",
+    ),
+    ("ratio -n", lambda n: -n, "Sign flipped, and too large by exactly n."),
+    ("ratio -1/n", lambda n: -1 / n, "Sign flipped, and too small by exactly n."),
+    ("ratio n/(n-1)", lambda n: n / (n - 1), "Too large by n/(n − 1): is an n − 1 there for an n?"),
+    ("ratio (n-1)/n", lambda n: (n - 1) / n, "Too small by (n − 1)/n: is an n there for an n − 1?"),
+    ("ratio 2", lambda n: 2, "Twice the answer: is there a 2 too many, or a ½ missing?"),
+    ("ratio 1/2", lambda n: 0.5, "Half the answer: is there a ½ too many, or a 2 missing?"),
+    ("ratio -2", lambda n: -2, "Minus twice the answer: the sign, and a factor of 2."),
+    ("ratio -1/2", lambda n: -0.5, "Minus half the answer: the sign, and a factor of 2."),
+]
+
+
+@dataclass(frozen=True)
+class _Given:
+    array: np.ndarray
+    precision: float
+
+
+def _takes(answer: Callable, case: tuple) -> bool:
+    try:
+        inspect.signature(answer).bind(*case)
+    except TypeError:
+        return False
+    except ValueError:  # some built-in functions do not tell
+        pass
+    return True
+
+
+def _equal(a, b) -> bool:
+    """Whether two arguments are the same still; functions are not looked into."""
+    if isinstance(b, torch.Tensor):
+        return torch.equal(a, b)
+    if is_dataclass(b):
+        a, b = vars(a), vars(b)
+    if isinstance(b, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in b)
+    if isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return callable(b) or a == b
+
+
+def _array(value) -> np.ndarray:
+    """Numbers in any dress as a float64 array; raises TypeError or ValueError for anything else."""
+    if isinstance(value, list | tuple):
+        value = [_array(v) for v in value]
+    if isinstance(value, torch.Tensor) and not value.is_complex():
+        value = value.detach().cpu().double().numpy()
+    array = np.asarray(value)
+    if array.dtype.kind == "O":
+        array = np.array([float(v) for v in array.flat]).reshape(array.shape)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"expected numbers, got {array.dtype}")
+    return array.astype(float)
+
+
+def _precision(value) -> float:
+    """The relative tolerance that the answer's own floating-point format calls for."""
+    if isinstance(value, list | tuple):
+        return max(map(_precision, value), default=0.0)
+    return FLOAT32 if str(getattr(value, "dtype", "")).endswith("float32") else 0.0
+
+
+def _close(a: np.ndarray, b: np.ndarray, rtol: float) -> bool:
+    if a.shape != b.shape:
+        return False
+    return bool(np.abs(a - b).max(initial=0) <= rtol * np.abs(b).max(initial=0) + 1e-12)
+
+
+def _short(text: str, length: int) -> str:
+    """One line, cut to length."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _kind(value) -> str:
+    return _short(f"{type(value).__name__} {value!r}", 80)
+
+
+def _show(array: np.ndarray) -> str:
+    return np.array2string(array, precision=5, suppress_small=True, threshold=12)
+
+
+def _argument(name: str, value) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{name} of shape {tuple(value.shape)}"
+    return f"{name} = {value:.4g}" if isinstance(value, int | float) else name
+
+
+def _wrong(diagnosis: str, says: str, more: str = "") -> Result:
+    return Result(WRONG, says, more, diagnosis)
+
+
+# --- formulas, compared as symbols ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Formula(_Exercise):
+    """A part answered by a sympy expression in the named symbols, drawn from the domain."""
+
+    truth: sp.Expr
+    domain: Domain
+    mistakes: Sequence[Mistake] = ()
+    draws: int = 10
+
+    def __call__(self, answer=None, *, seed: int | None = None) -> Result:
+        """Grade an expression by its values at random exact points."""
+        if _is_empty(answer):
+            return self._empty()
+        names = ", ".join(self.domain)
+        expression = _expression(answer)
+        if expression is None:
+            return _wrong("type", f"Expected a sympy expression in {names}; got {_kind(answer)}.")
+        unknown = sorted({s.name for s in expression.free_symbols} - set(self.domain))
+        if unknown:
+            return _wrong(
+                "symbols", f"Unknown symbol {', '.join(unknown)}: this part speaks of {names}."
+            )
+        seed = int(np.random.default_rng(seed).integers(2**31))
+        drawn = points(self.domain, self.draws, seed)
+        failing = [point for point in drawn if not same_at(expression, self.truth, point)]
+        if not failing:
+            return self._passed()
+        for mistake in self.mistakes:
+            if all(same_at(expression, mistake.formula, point) for point in failing):
+                return _wrong(mistake.name, mistake.says)
+        for name, factor, says in RATIOS:
+            ratio = factor(sp.Symbol("n"))
+            if "n" not in self.domain and sp.sympify(ratio).free_symbols:
+                continue
+            scaled = sp.nsimplify(ratio) * self.truth
+            if all(same_at(expression, scaled, point) for point in failing):
+                return _wrong(name, says)
+        point = failing[0]
+        at = ", ".join(f"{name} = {float(value):.3g}" for name, value in point.items())
+        expected, got = (value_at(e, point) for e in (self.truth, expression))
+        return _wrong(
+            "unknown",
+            f"Not {self.asks}: the two differ at {len(failing)} of {self.draws} random points.",
+            f"at {at}\nexpected {sp.N(expected, 5)}\ngot      {sp.N(got, 5)}",
+        )
+
+
+def _expression(answer) -> sp.Expr | None:
+    """The answer as an exact sympy expression; None if it is no number or expression."""
+    try:
+        answer = sp.sympify(answer, strict=True)  # strict: a string is never parsed
+    except (sp.SympifyError, TypeError, ValueError, RuntimeError):
+        return None
+    if not isinstance(answer, sp.Expr) or getattr(answer, "is_Matrix", False):
+        return None
+    floats = {f: sp.nsimplify(f, rational=True) for f in answer.atoms(sp.Float) if f.is_finite}
+    return answer.xreplace(floats).doit()
+
+
+# --- predictions, made before an experiment ------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Choice(_Exercise):
+    """A part answered by one of several words; each wrong one has its own reply."""
+
+    truth: Callable[[], str]
+    wrong: dict[str, str]
+
+    @property
+    def options(self) -> list[str]:
+        """The words that may be answered."""
+        return sorted({self.truth(), *self.wrong})
+
+    def __call__(self, answer=None, *, seed: int | None = None) -> Result:
+        """Compare the word with what the experiment gives."""
+        if _is_empty(answer):
+            return self._empty()
+        if isinstance(answer, str):
+            word = " ".join(answer.lower().split())
+            if not word:
+                return self._empty()
+            if word == self.truth():
+                return self._passed()
+            if word in self.wrong:
+                return _wrong(word, self.wrong[word])
+        options = ", ".join(repr(option) for option in self.options)
+        return _wrong("type", f"Expected one of {options}; got {_kind(answer)}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Number(_Exercise):
+    """A part answered by one number, compared with what the experiment gives, within `rtol`."""
+
+    truth: Callable[[], float]
+    mistakes: Sequence[Mistake] = ()
+    rtol: float = 0.02
+
+    def __call__(self, answer=None, *, seed: int | None = None) -> Result:
+        """Compare the number; a mistake's formula is the wrong number itself."""
+        if _is_empty(answer):
+            return self._empty()
+        try:
+            value = _array(answer)
+        except (TypeError, ValueError, RuntimeError):
+            return _wrong("type", f"Expected a number, got {_kind(answer)}.")
+        if value.shape != ():
+            return _wrong("shape", f"Expected one number, got an array of shape {value.shape}.")
+        if not np.isfinite(value):
+            return _wrong("not finite", f"Expected a finite number, got {float(value)}.")
+        if _close(value, _array(self.truth()), self.rtol):
+            return self._passed()
+        for mistake in self.mistakes:
+            if _close(value, _array(mistake.formula), self.rtol):
+                return _wrong(mistake.name, mistake.says)
+        if _close(value, -_array(self.truth()), self.rtol):
+            return _wrong("ratio -1", "Right size, wrong sign.")
+        return _wrong("unknown", f"Not {self.asks}. Run the experiment, then look again.")

@@ -1,0 +1,276 @@
+"""Chapter 2: influence functions, π(β) = argmin_w L(w; β).
+
+One formula, −∇φᵀ C⁻¹ ∇L_i, and one choice: what C is and how it is inverted. A `Solve` is that
+choice; `influence` and `parameter_influence` are everything else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp, vjp, vmap
+
+from lib._validate import count, finite, positive, rows_of, shaped, sized
+from lib._validate import indices as valid_indices
+from lib.objective import (
+    Objective,
+    Observable,
+    gradients,
+    hessian,
+    output_hessians,
+    output_jacobians,
+    outputs,
+    weighted_loss,
+)
+
+Solve = Callable[[Tensor], Tensor]
+"""v ↦ C⁻¹ v for one curvature C and every row of v: (p,) → (p,) or (m, p) → (m, p)."""
+
+
+# --- the formula ---------------------------------------------------------------------------------
+
+
+def influence(
+    objective: Objective, w: Tensor, phi: Observable, solve: Solve | None = None
+) -> Tensor:
+    """∂φ(π(β))/∂β_i = −∇φᵀ C⁻¹ ∇L_i for every example, shape (n,).
+
+    solve: C⁻¹; the exact inverse of the Hessian if not given. Positive: upweighting z_i raises φ.
+    One linear solve serves all n examples. Equation eq-influence-phi; Koh and Liang (2017).
+    """
+    if phi(finite("w", w)).ndim != 0:
+        raise ValueError(f"phi: expected a scalar, got shape {tuple(phi(w).shape)}")
+    solve = solve or direct(hessian(objective, w))
+    return -gradients(objective, w) @ solve(grad(phi)(w))
+
+
+def parameter_influence(objective: Objective, w: Tensor, solve: Solve | None = None) -> Tensor:
+    """∂π(β)/∂β_i = −C⁻¹ ∇L_i, one row an example, shape (n, p).
+
+    Leaving z_i out moves the parameters by minus this, to first order. Equation
+    eq-parameter-influence; Cook (1977), Koh and Liang (2017).
+    """
+    solve = solve or direct(hessian(objective, w))
+    return -solve(gradients(objective, w))
+
+
+# --- what to invert: the Hessian or Gauss–Newton -------------------------------------------------
+
+
+def gauss_newton(objective: Objective, w: Tensor) -> Tensor:
+    """G = Σ_i J_iᵀ (∂²ℓ/∂f²) J_i + ρI, shape (p, p): positive semi-definite if ℓ is convex in f.
+
+    A sum over examples, like the Hessian, to which it is equal when f is linear in w.
+    Equation eq-gauss-newton; Martens (2020).
+    """
+    jacobians = output_jacobians(objective, w)
+    summed = torch.einsum("ncp,ncd,ndq->pq", jacobians, output_hessians(objective, w), jacobians)
+    return summed + objective.l2 * torch.eye(len(w), dtype=w.dtype)
+
+
+def gauss_newton_vector_product(objective: Objective, w: Tensor, v: Tensor) -> Tensor:
+    """G v without forming G, shape (p,): forward through f, the output Hessians, and back."""
+    shaped("v", v, *finite("w", w).shape)
+
+    def f(u):
+        return vmap(objective.predict, (None, 0))(u, objective.x)
+
+    moved = jvp(f, (w,), (v,))[1]
+    bent = torch.einsum("ncd,nd->nc", output_hessians(objective, w), moved)
+    return vjp(f, w)[1](bent)[0] + objective.l2 * v
+
+
+# --- how to invert it ----------------------------------------------------------------------------
+
+
+def direct(curvature: Tensor, damping: float = 0.0) -> Solve:
+    """(C + λI)⁻¹ by factorisation; λ = `damping` is on the scale of the summed loss.
+
+    Raises ValueError if C is not square and symmetric, or C + λI is numerically singular: then use
+    damping or `pseudoinverse`. Negative eigenvalues pass, with the sign they have.
+    Equation eq-damped.
+    """
+    values, vectors = _spectrum(curvature)
+    shifted = values + positive("damping", damping, or_zero=True)
+    if shifted.abs().min() <= torch.finfo(values.dtype).eps ** 0.75 * shifted.abs().max():
+        raise ValueError("curvature: singular matrix; give a positive damping or a pseudoinverse")
+    return lambda v: ((rows_of("v", v, len(values)) @ vectors) / shifted) @ vectors.T
+
+
+def pseudoinverse(curvature: Tensor, rtol: float = 1e-9) -> Solve:
+    """C⁺: inverts the eigenvalues above rtol times the largest in size, and drops the others.
+
+    What is dropped answers zero, however hard an example pulls in that direction.
+    """
+    values, vectors = _spectrum(curvature)
+    keep = values.abs() > positive("rtol", rtol) * values.abs().max()
+    inverse = torch.where(keep, 1 / torch.where(keep, values, 1.0), 0.0)
+    return lambda v: ((rows_of("v", v, len(values)) @ vectors) * inverse) @ vectors.T
+
+
+def _spectrum(curvature: Tensor) -> tuple[Tensor, Tensor]:
+    shaped("curvature", curvature, *2 * curvature.shape[:1])
+    if (curvature - curvature.T).abs().max() > 1e-8 * curvature.abs().max():
+        raise ValueError("curvature: expected a symmetric matrix of shape (p, p)")
+    return torch.linalg.eigh((curvature + curvature.T) / 2)
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How a conjugate-gradient solve went; `residual` is ‖b − Cx‖/‖b‖ at the end."""
+
+    iterations: int
+    residual: float
+
+
+def conjugate_gradient(
+    product: Callable[[Tensor], Tensor],
+    b: Tensor,
+    *,
+    damping: float = 0.0,
+    tolerance: float = 1e-10,
+    max_iterations: int | None = None,
+) -> tuple[Tensor, Convergence]:
+    """x with (C + λI) x = b from products v ↦ C v alone, shape (p,), and a report.
+
+    Raises ValueError if it meets a direction of curvature that is not positive, or does not reach
+    the tolerance within `max_iterations` (10 p if not given). Hestenes and Stiefel (1952).
+    """
+    shaped("b", b, "p")
+    positive("damping", damping, or_zero=True)
+    limit = 10 * len(b) if max_iterations is None else count("max_iterations", max_iterations)
+    goal = positive("tolerance", tolerance) * b.norm()
+    x, r = torch.zeros_like(b), b.clone()
+    if b.norm() == 0:
+        return x, Convergence(0, 0.0)
+    d, rr = r, r @ r
+    for iteration in range(1, limit + 1):
+        bent = product(d) + damping * d
+        curvature = d @ bent
+        if not curvature > 0:
+            raise ValueError(
+                f"product: curvature {curvature / (d @ d):.2e} is not positive; raise the damping "
+                "or use the Gauss-Newton product"
+            )
+        step = rr / curvature
+        x, r = x + step * d, r - step * bent
+        rr, previous = r @ r, rr
+        if rr.sqrt() <= goal:
+            # The recurrence drifts from the true residual, so that one is measured afresh.
+            residual = (b - product(x) - damping * x).norm() / b.norm()
+            if residual <= 10 * tolerance:
+                return x, Convergence(iteration, residual.item())
+        d = r + (rr / previous) * d
+    residual = ((b - product(x) - damping * x).norm() / b.norm()).item()
+    raise ValueError(
+        f"max_iterations: {limit} iterations left a relative residual of {residual:.1e}, "
+        f"above {tolerance:.0e}; allow more or raise the damping"
+    )
+
+
+def matrix_free(product: Callable[[Tensor], Tensor], **options) -> Solve:
+    """`conjugate_gradient` as a `Solve`: one run for each row of v, never a (p, p) matrix."""
+
+    def solve(v: Tensor) -> Tensor:
+        finite("v", v)
+        rows = [
+            conjugate_gradient(product, row, **options)[0] for row in v.reshape(-1, v.shape[-1])
+        ]
+        return torch.stack(rows).reshape(v.shape)
+
+    return solve
+
+
+# --- the question a network's influence function answers -----------------------------------------
+
+
+def bregman(objective: Objective, f: Tensor, f_star: Tensor) -> Tensor:
+    """D_ℓ(f_i, f*_i) = ℓ(f_i) − ℓ(f*_i) − ∇ℓ(f*_i)·(f_i − f*_i) per example, shape (n,).
+
+    f, f_star: outputs of shape (n, c). Never negative when ℓ is convex in f. Equation eq-bregman.
+    """
+    sized("f", f, objective.n, "c")
+    sized("f_star", f_star, *f.shape)
+    loss = vmap(objective.loss)
+    slope = vmap(grad(objective.loss))(f_star, objective.y)
+    linear = (slope * (f - f_star)).sum(dim=1)
+    return loss(f, objective.y) - loss(f_star, objective.y) - linear
+
+
+def proximal_bregman(
+    objective: Objective, w_star: Tensor, damping: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The proximal Bregman objective (w, β) ↦ Σ D_ℓ(f_w, f_w*) + Σ (β_i − 1) L_i + ½λ‖w − w*‖².
+
+    At β = 1 its minimum is w*, converged or not. A penalty ρ acts as ρ more damping.
+    Equation eq-pbo; Bae et al. (2022).
+    """
+    finite("w_star", w_star)
+    positive("damping", damping, or_zero=True)
+    f_star = outputs(objective, w_star)
+    unpenalised = Objective(objective.predict, objective.loss, objective.x, objective.y)
+
+    def value(w: Tensor, beta: Tensor) -> Tensor:
+        f = vmap(objective.predict, (None, 0))(w, objective.x)
+        stay = bregman(objective, f, f_star).sum()
+        near = 0.5 * (damping + objective.l2) * ((w - w_star) ** 2).sum()
+        return stay + weighted_loss(unpenalised, w, beta - 1) + near
+
+    return value
+
+
+def proximal_response(
+    objective: Objective,
+    w_star: Tensor,
+    beta: Tensor,
+    damping: float,
+    *,
+    tolerance: float = 1e-11,
+    max_steps: int = 60,
+) -> Tensor:
+    """argmin_w of the proximal Bregman objective for every row of beta (m, n) near 1; (m, p).
+
+    Iterates with the curvature at w*, which converges the faster the closer beta is to 1. Raises
+    ValueError if the gradient does not fall below `tolerance` relative to that of the losses.
+    """
+    shaped("beta", beta, "m", objective.n)
+    slope = vmap(grad(proximal_bregman(objective, w_star, damping)))
+    step = direct(gauss_newton(objective, w_star), damping)
+    goal = tolerance * gradients(objective, w_star).norm()
+    w = w_star.expand(len(beta), -1).clone()
+    for _ in range(max_steps):
+        pull = slope(w, beta)
+        if pull.norm(dim=1).max() <= goal:
+            return w
+        w = w - step(pull)
+    raise ValueError(
+        f"beta: no minimum found in {max_steps} steps; expected weights near 1, or more damping"
+    )
+
+
+def pbrf(
+    objective: Objective,
+    w_star: Tensor,
+    phi: Observable,
+    damping: float,
+    indices: Tensor | None = None,
+    *,
+    step: float = 1e-4,
+) -> Tensor:
+    """The influence that the proximal Bregman response really has, by central differences in β_i.
+
+    Two minimisations an example, for the given examples or all; shape (m,). No curvature enters the
+    answer: it is what `influence` with Gauss–Newton and the same damping predicts.
+    Equation eq-pbrf; Bae et al. (2022).
+    """
+    positive("step", step)
+    n = objective.n
+    indices = torch.arange(n) if indices is None else valid_indices("indices", indices, n)
+    bump = torch.zeros(len(indices), n, dtype=w_star.dtype)
+    bump[torch.arange(len(indices)), indices] = step
+    up, down = (
+        vmap(phi)(proximal_response(objective, w_star, 1 + sign * bump, damping))
+        for sign in (1, -1)
+    )
+    return (up - down) / (2 * step)
