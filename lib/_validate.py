@@ -46,6 +46,14 @@ def indices(name: str, value: Tensor, n: int) -> Tensor:
     return value
 
 
+def scalar(name: str, value: Tensor) -> Tensor:
+    """Return `value` if it is a tensor without dimensions."""
+    if not isinstance(value, Tensor) or value.ndim != 0:
+        shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"{name}: expected a scalar, got {shape}")
+    return value
+
+
 def number(name: str, value: float) -> float:
     """Return `value` if it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) < float("inf"):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.func import hessian as second_derivative
 
-from lib._validate import count, finite, positive, shaped
+from lib._validate import count, finite, positive, scalar, shaped
 from lib._validate import indices as valid_indices
 from lib.objective import Objective, Observable, weighted_loss
 
@@ -146,9 +146,7 @@ def leave_one_out(
     the influence. Equation eq-loo; Lewis (1973).
     """
     count("n", n)
-    whole = phi(training(torch.ones(1, n, dtype=torch.float64))[0])
-    if whole.ndim != 0:
-        raise ValueError(f"phi: expected a scalar, got shape {tuple(whole.shape)}")
+    whole = scalar("phi", phi(training(torch.ones(1, n, dtype=torch.float64))[0]))
     return vmap(phi)(training(without_one(n, indices))) - whole
 
 

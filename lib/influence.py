@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vjp, vmap
 
-from lib._validate import count, finite, positive, rows_of, shaped, sized
+from lib._validate import count, finite, positive, rows_of, scalar, shaped, sized
 from lib._validate import indices as valid_indices
 from lib.objective import (
     Objective,
@@ -39,8 +39,7 @@ def influence(
     solve: C⁻¹; the exact inverse of the Hessian if not given. Positive: upweighting z_i raises φ.
     One linear solve serves all n examples. Equation eq-influence-phi; Koh and Liang (2017).
     """
-    if phi(finite("w", w)).ndim != 0:
-        raise ValueError(f"phi: expected a scalar, got shape {tuple(phi(w).shape)}")
+    scalar("phi", phi(finite("w", w)))
     solve = solve or direct(hessian(objective, w))
     return -gradients(objective, w) @ solve(grad(phi)(w))
 
@@ -110,7 +109,9 @@ def pseudoinverse(curvature: Tensor, rtol: float = 1e-9) -> Solve:
 
 
 def _spectrum(curvature: Tensor) -> tuple[Tensor, Tensor]:
-    shaped("curvature", curvature, *2 * curvature.shape[:1])
+    rows, columns = shaped("curvature", curvature, "p", "p").shape
+    if rows != columns or rows == 0:
+        raise ValueError(f"curvature: expected shape (p, p), got {(rows, columns)}")
     if (curvature - curvature.T).abs().max() > 1e-8 * curvature.abs().max():
         raise ValueError("curvature: expected a symmetric matrix of shape (p, p)")
     return torch.linalg.eigh((curvature + curvature.T) / 2)
@@ -265,6 +266,7 @@ def pbrf(
     Equation eq-pbrf; Bae et al. (2022).
     """
     positive("step", step)
+    scalar("phi", phi(finite("w_star", w_star)))
     n = objective.n
     indices = torch.arange(n) if indices is None else valid_indices("indices", indices, n)
     bump = torch.zeros(len(indices), n, dtype=w_star.dtype)

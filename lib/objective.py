@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, jacrev, jvp, vmap
 from torch.func import hessian as second_derivative
 
-from lib._validate import finite, indices, positive, shaped, sized
+from lib._validate import finite, indices, positive, scalar, shaped, sized
 
 Observable = Callable[[Tensor], Tensor]
 """φ: a differentiable function from w, shape (p,), to a scalar."""
@@ -57,11 +57,7 @@ class Objective:
         sized("w", w, "p")
         if self.x.is_floating_point() and w.dtype != self.x.dtype:
             raise ValueError(f"w: expected {self.x.dtype} like x, got {w.dtype}")
-        value = self.loss(self.predict(w, x), y)
-        if value.ndim != 0:
-            shape = tuple(value.shape)
-            raise ValueError(f"loss: expected a scalar for one example, got shape {shape}")
-        return value
+        return scalar("loss", self.loss(self.predict(w, x), y))
 
     def take(self, index: Tensor) -> "Objective":
         """The same model and loss on the chosen examples (a boolean mask or indices)."""

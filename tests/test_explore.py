@@ -1,0 +1,120 @@
+"""What a figure that moves holds, and how it is written into a page."""
+
+import json
+import re
+
+import pytest
+
+from lib.explore import Control, Frame, Panel, explorable, line, note, points
+
+NAN = float("nan")
+PANELS = [
+    Panel((0, 1), (-1, 1), "time", "place", "left", [line([0, 1], [0, 0], "soft", "zero")]),
+    Panel((0, 2), (0, 1), "a", "b"),
+]
+
+
+def frame(k, c):
+    return Frame(
+        [[line([0, 1], [k, c], label="a < b")], [points([c], [k])]],
+        f"leave-one-out at {k:g}, {1e-5:g}",
+        (k, c),
+    )
+
+
+def make(**changes):
+    given = {
+        "name": "fig-1",
+        "panels": PANELS,
+        "controls": [Control("k", [-1, 0], 0), Control("c", [0.5, 2, 3], 2, "{:.1f}")],
+        "frame": frame,
+        "alt": "</script><b>",
+        "caption": "x < y",
+    } | changes
+    return explorable(given.pop("name"), **given)
+
+
+def test_one_frame_for_each_setting_the_last_control_fastest():
+    spec = make(handle_panel=1, drag="xy").spec
+    assert [f["handle"] for f in spec["frames"]] == [[k, c] for k in (-1, 0) for c in (0.5, 2, 3)]
+    assert [f["marks"][0][0]["y"] for f in spec["frames"]][3] == [0, 0.5]
+    k, c = spec["controls"]
+    assert k == {"name": "k", "values": [-1, 0], "labels": ["−1", "0"], "start": 1}
+    assert c == {"name": "c", "values": [0.5, 2, 3], "labels": ["0.5", "2.0", "3.0"], "start": 1}
+    assert (spec["handle_panel"], spec["drag"]) == (1, "xy")
+    assert spec["panels"][0]["x"] == (0, 1) and spec["panels"][0]["ylabel"] == "place"
+    assert spec["panels"][0]["marks"][0]["label"] == "zero"
+    assert spec["frames"][0]["readout"] == "leave-one-out at −1, 1e−05"
+
+
+def test_page():
+    page = make()._repr_html_()
+    assert 'id="fig-1"' in page and "<figcaption>x &lt; y</figcaption>" in page
+    assert "<output>leave-one-out at 0, 1e−05</output>" in page
+    assert 'min="0" max="2" step="1" value="1"><span>2.0</span>' in page
+    legend = re.search(r'<ul class="explore-legend">.*?</ul>', page)[0]
+    assert re.findall(r"</svg>(.*?)</li>", legend) == ["zero", "a &lt; b"]
+    data = re.search(r'<script type="application/json">(.*?)</script>', page, re.S)[1]
+    assert json.loads(data) == json.loads(json.dumps(make().spec))
+    assert "<" not in data
+
+
+def test_marks():
+    assert line([0, 1], [2, 3], "a", "l", True) == {
+        "kind": "line",
+        "x": [0, 1],
+        "y": [2, 3],
+        "role": "a dashed",
+        "label": "l",
+    }
+    assert points([0], [1 / 3], size=2)["y"] == [0.3333] and points([0], [1])["size"] == 4
+    assert points([0], [1], size=2)["size"] == 2
+    assert note(1, 2, "here", "b") == {"kind": "note", "x": 1, "y": 2, "text": "here", "role": "b"}
+
+
+def static(k):
+    return Frame([[]], "")
+
+
+ONE = {"panels": PANELS[:1], "controls": [Control("k", [0, 1], 0)], "frame": static}
+
+
+def test_without_handle_or_legend():
+    figure = make(**ONE | {"panels": [Panel((0, 1), (0, 1), "", "")]})
+    assert figure.spec["frames"][1] == {"marks": [[]], "readout": "", "handle": None}
+    assert "<ul" not in figure._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("role", lambda: line([0], [0], "red")),
+        ("role", lambda: note(0, 0, "", "red")),
+        ("x", lambda: line([0, 1], [0])),
+        ("x", lambda: points([NAN], [0])),
+        ("y", lambda: points([0], [NAN])),
+        ("y", lambda: note(0, float("inf"), "")),
+        ("size", lambda: points([0], [0], size=-1)),
+        ("name", lambda: make(name='a" b')),
+        ("name", lambda: make(name="")),
+        ("drag", lambda: make(drag="y")),
+        ("handle_panel", lambda: make(handle_panel=2)),
+        ("panels", lambda: make(panels=[])),
+        ("panels", lambda: make(panels=[Panel((1, 0), (0, 1), "", "")])),
+        ("panels", lambda: make(panels=[Panel((0, NAN), (0, 1), "", "")])),
+        ("panels", lambda: make(panels=[Panel((0, 1), (1, 1), "", "")])),
+        ("controls", lambda: make(controls=[])),
+        ("start", lambda: make(controls=[Control("k", [0, 1], 0.5)])),
+        ("start", lambda: make(controls=[Control("k", [], 0)])),
+        ("values", lambda: make(**ONE | {"controls": [Control("k", [0, NAN], 0)]})),
+        ("frame", lambda: make(frame=lambda k, c: Frame([[]], ""))),
+        ("handle", lambda: make(**ONE | {"frame": lambda k: Frame([[]], "", (NAN, 0))})),
+        (
+            "handle",
+            lambda: make(**ONE | {"frame": lambda k: Frame([[]], "", (0, 0) if k else None)}),
+        ),
+    ],
+)
+def test_bad_input_is_named(name, call):
+    with pytest.raises(ValueError, match=rf"^{name}: "):
+        call()

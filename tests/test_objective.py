@@ -1,0 +1,324 @@
+"""Losses and their derivatives against numpy formulas and complex steps."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch.func import vmap
+
+from lib import models
+from lib.objective import (
+    Objective,
+    from_module,
+    gradients,
+    hessian,
+    hessian_vector_product,
+    loss_on,
+    losses,
+    output_hessians,
+    output_jacobians,
+    outputs,
+    weighted_loss,
+)
+
+# Torch compiles its own rules when a forward derivative is first asked for.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+
+SEEDS = range(3)
+
+
+def close(left, right, rtol=1e-10):
+    left, right = np.asarray(left), np.asarray(right)
+    assert left.shape == right.shape
+    assert np.abs(left - right).max() <= rtol * np.abs(right).max()
+
+
+def soft(f):
+    return np.exp(f) / np.exp(f).sum(axis=-1, keepdims=True)
+
+
+def net(w, x, sizes):
+    """The network in numpy, one row an example; w may be complex, for exact derivatives."""
+    at = 0
+    for layer, (inside, outside) in enumerate(pairwise(sizes)):
+        rows = []
+        for _ in range(outside):
+            rows.append(w[at : at + inside + 1])
+            at += inside + 1
+        x = np.stack([x @ row[:-1] + row[-1] for row in rows], axis=-1)
+        if layer < len(sizes) - 2:
+            x = np.tanh(x)
+    return x
+
+
+def complex_step(f, w):
+    """The derivative of f at w, along the last axis, to machine precision."""
+    step = 1e-30j * np.eye(len(w))
+    return np.stack([np.imag(f(w + e)) * 1e30 for e in step], axis=-1)
+
+
+def richardson(f, w, h=1e-2):
+    """The derivative of f at w by central differences of three step lengths, error O(h⁶)."""
+
+    def central(h):
+        return np.stack([(f(w + e) - f(w - e)) / (2 * h) for e in h * np.eye(len(w))], axis=-1)
+
+    a, b, c = central(h), central(h / 2), central(h / 4)
+    first, second = (4 * b - a) / 3, (4 * c - b) / 3
+    return (16 * second - first) / 15
+
+
+def problem(kind, seed):
+    """An objective of the library, and its n losses as a numpy function of w."""
+    rng = np.random.default_rng(seed)
+    x, y, w = rng.normal(size=(6, 3)), rng.normal(size=6), rng.normal(size=3)
+    if kind == "linear":
+        made = models.linear(torch.tensor(x), torch.tensor(y), l2=0.7)
+        return made, w, lambda w: 0.5 * (y - x @ w) ** 2
+    if kind == "logistic":
+        y = np.where(y > 0, 1.0, -1.0)
+        made = models.logistic(torch.tensor(x), torch.tensor(y), l2=0.7)
+        return made, w, lambda w: np.log(1 + np.exp(-y * (x @ w)))
+    if kind == "location":
+        return models.location(torch.tensor(x)), w, lambda w: 0.5 * ((x - w) ** 2).sum(axis=1)
+    if kind == "ab":
+        return models.ab_model(torch.tensor(y)), w[:2], lambda w: 0.5 * (y - w[0] * w[1]) ** 2
+    if kind == "valley":
+        return models.valley(torch.tensor(y)), w[:2], lambda w: 0.5 * w[0] ** 2 + y * w[1]
+    sizes = (3, 4, 3) if kind == "classes" else (3, 2, 4, 1)
+    mlp = models.MLP(sizes)
+    w = 0.6 * rng.normal(size=mlp.p)
+    if kind == "classes":
+        labels = rng.integers(3, size=6)
+        made = mlp.objective(torch.tensor(x), torch.tensor(labels), l2=0.7)
+
+        def each(w):
+            return -np.log(soft(net(w, x, sizes))[np.arange(6), labels])
+    else:
+        made = mlp.objective(torch.tensor(x), torch.tensor(y), 0.7, loss=models.squared_error)
+
+        def each(w):
+            return 0.5 * (y - net(w, x, sizes)[:, 0]) ** 2
+
+    return made, w, each
+
+
+KINDS = ["linear", "logistic", "location", "ab", "valley", "classes", "deep"]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_and_all_derivatives(kind, seed):
+    objective, w, each = problem(kind, seed)
+    rng = np.random.default_rng(100 + seed)
+    beta, v = rng.uniform(-0.5, 2, objective.n), rng.normal(size=len(w))
+    tw, tb, tv = torch.tensor(w), torch.tensor(beta), torch.tensor(v)
+    ridge = objective.l2
+    assert objective.n == 6
+
+    close(losses(objective, tw), each(w))
+    close(weighted_loss(objective, tw), each(w).sum() + ridge / 2 * (w @ w))
+    close(weighted_loss(objective, tw, tb), beta @ each(w) + ridge / 2 * (w @ w))
+
+    per_example = complex_step(each, w)
+    close(gradients(objective, tw), per_example)
+
+    bends = richardson(lambda u: complex_step(each, u), w)
+    for weights, given in ((np.ones(6), None), (beta, tb)):
+        bend = np.tensordot(weights, bends, 1) + ridge * np.eye(len(w))
+        close(hessian(objective, tw, given), bend, 1e-8)
+        close(hessian_vector_product(objective, tw, tv, given), bend @ v, 1e-8)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_logistic_derivatives_by_their_formulas(seed):
+    objective, w, _ = problem("logistic", seed)
+    x, y = objective.x.numpy(), objective.y.numpy()
+    s = 1 / (1 + np.exp(-x @ w))
+    close(gradients(objective, torch.tensor(w)), ((s - (y + 1) / 2)[:, None] * x))
+    close(hessian(objective, torch.tensor(w)), x.T @ np.diag(s * (1 - s)) @ x + 0.7 * np.eye(3))
+    close(output_hessians(objective, torch.tensor(w)), (s * (1 - s))[:, None, None])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_outputs_and_their_derivatives(seed):
+    objective, w, _ = problem("classes", seed)
+    x, sizes = objective.x.numpy(), (3, 4, 3)
+    f = net(w, x, sizes)
+    close(outputs(objective, torch.tensor(w)), f)
+    jacobians = complex_step(lambda u: net(u, x, sizes), w)
+    close(output_jacobians(objective, torch.tensor(w)), jacobians)
+    bends = [np.diag(q) - np.outer(q, q) for q in soft(f)]
+    close(output_hessians(objective, torch.tensor(w)), bends)
+
+
+def test_logistic_loss_does_not_overflow():
+    f, y = torch.tensor([-800.0], dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+    assert models.logistic_loss(f, y) == 800
+    assert models.cross_entropy(torch.tensor([800.0, 0.0]), torch.tensor(1)) == 800
+
+
+def test_loss_on_is_a_mean_without_the_penalty():
+    objective, w, _ = problem("linear", 0)
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(4, 3)), rng.normal(size=4)
+    phi = loss_on(objective, torch.tensor(x), torch.tensor(y))
+    close(phi(torch.tensor(w)), (0.5 * (y - x @ w) ** 2).mean())
+    many = vmap(phi)(torch.tensor(np.stack([w, 2 * w])))
+    close(many, [(0.5 * (y - x @ u) ** 2).mean() for u in (w, 2 * w)])
+
+
+def test_take_keeps_the_penalty_whole():
+    objective, w, each = problem("classes", 1)
+    tw, want = torch.tensor(w), each(w)[[4, 1]]
+    some = objective.take(torch.tensor([4, 1]))
+    close(losses(some, tw), want)
+    close(weighted_loss(some, tw), want.sum() + 0.35 * (w @ w))
+    mask = torch.tensor([False, True, False, False, True, False])
+    close(losses(objective.take(mask), tw), each(w)[[1, 4]])
+
+
+def test_mlp_start_has_zero_biases_and_variance_one_over_inputs():
+    mlp = models.MLP((50, 80, 3))
+    assert mlp.shapes == [(80, 51), (3, 81)] and mlp.p == 80 * 51 + 3 * 81
+    first, last = mlp.layers(mlp.initial(torch.Generator().manual_seed(0)))
+    assert (first[:, -1] == 0).all() and (last[:, -1] == 0).all()
+    assert abs(first[:, :-1].var().item() * 50 - 1) < 0.1
+    again = mlp.initial(torch.Generator().manual_seed(0))
+    assert torch.equal(again, torch.cat([first.reshape(-1), last.reshape(-1)]))
+
+
+def test_mlp_shifts_are_added_before_the_nonlinearity():
+    rng = np.random.default_rng(0)
+    mlp = models.MLP((2, 3, 2))
+    w, x = rng.normal(size=mlp.p), rng.normal(size=2)
+    s1, s2 = rng.normal(size=3), rng.normal(size=2)
+    first, last = w[:9].reshape(3, 3), w[9:].reshape(2, 4)
+    a = np.tanh(first @ np.append(x, 1) + s1)
+    shifts = [torch.tensor(s1), torch.tensor(s2)]
+    f, inputs = mlp.forward(torch.tensor(w), torch.tensor(x), shifts)
+    close(f, last @ np.append(a, 1) + s2)
+    close(inputs[0], np.append(x, 1))
+    close(inputs[1], np.append(a, 1))
+
+
+def test_with_intercept():
+    x = torch.arange(6.0).reshape(3, 2)
+    assert models.with_intercept(x).tolist() == [[1, 0, 1], [1, 2, 3], [1, 4, 5]]
+
+
+class Tied(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(3, 3).double()
+        self.outer = torch.nn.Linear(3, 3).double()
+        self.outer.weight = self.inner.weight
+
+    def forward(self, x):
+        return self.outer(torch.tanh(self.inner(x)))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_from_module_against_backward(tied):
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
+    module = Tied() if tied else plain.double()
+    x, y = torch.randn(5, 3).double(), torch.tensor([0, 2, 1, 1, 0])
+    objective, w = from_module(module, models.cross_entropy, x, y)
+    assert w.shape == (sum(p.numel() for p in module.parameters()),) and not w.requires_grad
+    rows = []
+    for x_i, y_i in zip(x, y, strict=True):
+        module.zero_grad()
+        torch.nn.functional.cross_entropy(module(x_i[None]), y_i[None]).backward()
+        rows.append(torch.cat([p.grad.reshape(-1) for p in module.parameters()]))
+    close(gradients(objective, w), torch.stack(rows))
+    before = losses(objective, w)
+    assert not torch.equal(losses(objective, w + 1), before)
+    assert torch.equal(losses(objective, w), before)
+
+
+X, Y, W = torch.ones(3, 2).double(), torch.ones(3).double(), torch.ones(2).double()
+NAN = float("nan")
+LINE = models.linear(X, Y)
+MLP = models.MLP((2, 3, 2))
+PLANE = MLP.objective(X, Y, loss=models.squared_error)
+VECTOR_LOSS = Objective(LINE.predict, lambda f, y: f - y, X, Y)
+
+
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("x", lambda: models.linear(X[:, 0], Y)),
+        ("x", lambda: models.linear(X * NAN, Y)),
+        ("x", lambda: models.linear(X.long(), Y)),
+        ("x", lambda: models.linear(X.tolist(), Y)),
+        ("x", lambda: models.linear(X[:0], Y[:0])),
+        ("x", lambda: models.with_intercept(Y)),
+        ("y", lambda: models.linear(X, Y[:2])),
+        ("y", lambda: models.linear(X, Y[:, None])),
+        ("y", lambda: models.linear(X, Y * NAN)),
+        ("y", lambda: models.logistic(X, 0 * Y)),
+        ("l2", lambda: models.linear(X, Y, l2=-1.0)),
+        ("l2", lambda: models.linear(X, Y, l2=NAN)),
+        ("l2", lambda: models.linear(X, Y, l2="1")),
+        ("l2", lambda: models.linear(X, Y, l2=True)),
+        ("x", lambda: Objective(LINE.predict, LINE.loss, 3.0, Y)),
+        ("y", lambda: Objective(LINE.predict, LINE.loss, X, Y[:1])),
+        ("z", lambda: models.location(Y)),
+        ("z", lambda: models.ab_model(X)),
+        ("s", lambda: models.valley(X)),
+        ("sizes", lambda: models.MLP((3,))),
+        ("sizes", lambda: models.MLP((3, 0, 1))),
+        ("sizes", lambda: models.MLP((3, 1.5))),
+        ("x", lambda: MLP.objective(Y[:, None], torch.ones(3).long())),
+        ("y", lambda: MLP.objective(X, torch.tensor([0, 1, 2]))),
+        ("y", lambda: MLP.objective(X, torch.tensor([0, 1, -1]))),
+        ("y", lambda: MLP.objective(X, torch.tensor([0.0, 1.0, 0.5]))),
+        ("y", lambda: models.MLP((2, 1)).objective(X, 0 * Y, loss=models.logistic_loss)),
+        (
+            "y",
+            lambda: losses(PLANE, torch.ones(17).double()),
+        ),
+        ("w", lambda: losses(LINE, W * NAN)),
+        ("w", lambda: losses(LINE, torch.ones(3).double())),
+        ("w", lambda: losses(LINE, torch.ones(2, 1).double())),
+        ("w", lambda: losses(LINE, W.float())),
+        ("w", lambda: losses(LINE, [1.0, 1.0])),
+        ("w", lambda: losses(models.location(X), W[:1])),
+        ("w", lambda: losses(models.ab_model(Y), Y)),
+        ("w", lambda: losses(models.valley(Y), Y)),
+        ("w", lambda: weighted_loss(LINE, W[:1])),
+        ("w", lambda: gradients(LINE, W * NAN)),
+        ("w", lambda: hessian(LINE, W * NAN)),
+        ("w", lambda: hessian_vector_product(LINE, W * NAN, W)),
+        ("w", lambda: outputs(LINE, W * NAN)),
+        ("w", lambda: output_jacobians(LINE, W * NAN)),
+        ("w", lambda: output_hessians(LINE, W * NAN)),
+        ("w", lambda: outputs(LINE, Y)),
+        ("w", lambda: MLP.layers(W)),
+        ("x", lambda: MLP.predict(torch.ones(17).double(), Y)),
+        ("v", lambda: hessian_vector_product(LINE, W, Y)),
+        ("v", lambda: hessian_vector_product(LINE, W, W * NAN)),
+        ("beta", lambda: weighted_loss(LINE, W, W)),
+        ("beta", lambda: weighted_loss(LINE, W, Y[:, None])),
+        ("beta", lambda: hessian(LINE, W, W)),
+        ("beta", lambda: hessian(LINE, W, Y * NAN)),
+        ("beta", lambda: hessian_vector_product(LINE, W, W, Y * NAN)),
+        ("loss", lambda: losses(VECTOR_LOSS, W)),
+        ("loss", lambda: gradients(VECTOR_LOSS, W)),
+        ("x", lambda: loss_on(LINE, X[:0], Y[:0])),
+        ("x", lambda: loss_on(LINE, X * NAN, Y)),
+        ("y", lambda: loss_on(LINE, X, Y[:2])),
+        ("index", lambda: LINE.take(torch.tensor([3]))),
+        ("index", lambda: LINE.take(torch.tensor([-1]))),
+        ("index", lambda: LINE.take(torch.tensor(1))),
+        ("index", lambda: LINE.take(torch.tensor([True]))),
+        ("index", lambda: LINE.take(torch.zeros(3).bool())),
+        ("index", lambda: LINE.take(torch.tensor([0.0]))),
+        ("module", lambda: from_module(torch.nn.ReLU(), models.squared_error, X, Y)),
+    ],
+)
+def test_bad_input_is_named(name, call):
+    with pytest.raises(ValueError, match=rf"^{name}: expected"):
+        call()
