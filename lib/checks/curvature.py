@@ -50,25 +50,25 @@ def _pieces(objective, w):
     return torch.einsum("ncp,nc->np", j, residual), j, q
 
 
-def _gauss_newton(objective, w):
-    _, j, q = _pieces(objective, w)
+def _gauss_newton(g, j, q):
     mean = torch.einsum("nc,ncp->np", q, j)
-    return torch.einsum("nc,ncp,ncq->pq", q, j, j) - mean.T @ mean
+    return torch.einsum("ncp,ncq->pq", j, q[:, :, None] * j) - mean.T @ mean
 
 
-def _diagonal_only(objective, w):
-    _, j, q = _pieces(objective, w)
-    return torch.einsum("nc,ncp,ncq->pq", q * (1 - q), j, j)
+def _diagonal_only(g, j, q):
+    return torch.einsum("ncp,ncq->pq", j, (q * (1 - q))[:, :, None] * j)
 
 
-def _empirical_fisher(objective, w):
-    g = _pieces(objective, w)[0]
+def _empirical_fisher(g, j, q):
     return g.T @ g
 
 
-def _jacobian_gram(objective, w):
-    j = output_jacobians(objective, w)
+def _jacobian_gram(g, j, q):
     return torch.einsum("ncp,ncq->pq", j, j)
+
+
+def _made_of(matrix):
+    return lambda o, w: matrix(*_pieces(o, w))
 
 
 part_a = Function(
@@ -77,7 +77,7 @@ part_a = Function(
     truth=_linearised_hessian,
     cases=_network,
     n=lambda args: args[0].n,
-    draws=3,
+    draws=2,
     mistakes=[
         Mistake(
             "full Hessian",
@@ -87,30 +87,30 @@ part_a = Function(
         ),
         Mistake(
             "mean",
-            lambda o, w: _gauss_newton(o, w) / o.n,
+            _made_of(lambda g, j, q: _gauss_newton(g, j, q) / len(g)),
             "Too small by exactly n: G here is a sum over examples, as H is.",
         ),
         Mistake(
             "no output Hessian",
-            _jacobian_gram,
+            _made_of(_jacobian_gram),
             "JᵀJ alone is right for squared error. For "
             "cross-entropy the Hessian of the loss in the logits stands between.",
         ),
         Mistake(
             "empirical Fisher",
-            _empirical_fisher,
+            _made_of(_empirical_fisher),
             "This is Σ g_i g_iᵀ, often called the empirical Fisher. "
             "G does not contain the loss's gradient at all.",
         ),
         Mistake(
             "diagonal only",
-            _diagonal_only,
+            _made_of(_diagonal_only),
             "The loss's Hessian in the logits is not diagonal: "
             "softmax makes them compete. Entries −q_c q_d are missing.",
         ),
         Mistake(
             "sign",
-            lambda o, w: -_gauss_newton(o, w),
+            _made_of(lambda *pieces: -_gauss_newton(*pieces)),
             "Sign flipped: G is positive semi-definite for a convex loss.",
         ),
     ],
@@ -192,10 +192,15 @@ def _network_and_phi(rng: np.random.Generator) -> tuple:
     return case.objective, case.w, case.phi, float(rng.uniform(0.5, 1.5))
 
 
-def _with(matrix, damping=lambda o, lam: lam, factor=1.0):
+def _with(matrix, damping=lambda n, lam: lam, factor=1.0):
+    """The damped influence, times a factor, with a matrix made of the pieces (or the Hessian)."""
+
     def wrong(o, w, phi, lam):
-        damped = matrix(o, w) + damping(o, lam) * torch.eye(len(w), dtype=w.dtype)
-        return -factor * _pieces(o, w)[0] @ torch.linalg.solve(damped, grad(phi)(w))
+        pieces = _pieces(o, w)
+        g = pieces[0]
+        m = matrix(o, w) if matrix is hessian else matrix(*pieces)
+        damped = m + damping(len(g), lam) * torch.eye(len(w), dtype=w.dtype)
+        return -factor * g @ torch.linalg.solve(damped, grad(phi)(w))
 
     return wrong
 
@@ -215,7 +220,7 @@ part_d = Function(
     cases=_network_and_phi,
     n=lambda args: args[0].n,
     rtol=1e-3,
-    draws=3,
+    draws=2,
     mistakes=[
         Mistake(
             "removal",
@@ -224,12 +229,12 @@ part_d = Function(
         ),
         Mistake(
             "mean G",
-            _with(lambda o, w: _gauss_newton(o, w) / o.n),
+            _with(lambda g, j, q: _gauss_newton(g, j, q) / len(g)),
             "G is a mean here and λ is not: the objective sums over examples, so G must.",
         ),
         Mistake(
             "damping times n",
-            _with(_gauss_newton, lambda o, lam: o.n * lam),
+            _with(_gauss_newton, lambda n, lam: n * lam),
             "Damped too much: λ is added to the summed G as it is, not n times.",
         ),
         Mistake(
@@ -256,7 +261,7 @@ part_d = Function(
         ),
         Mistake(
             "half damping",
-            _with(_gauss_newton, lambda o, lam: lam / 2),
+            _with(_gauss_newton, lambda n, lam: lam / 2),
             "½λ‖w − w*‖² has second derivative λ, not λ/2.",
         ),
     ],

@@ -4,10 +4,9 @@ A check has three outcomes, passed, not attempted and wrong; the first line of a
 error. A specific claim is made only if it holds on every case that failed.
 """
 
-import copy
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import lru_cache
 from html import escape
 
@@ -91,6 +90,12 @@ def _is_empty(answer) -> bool:
 # --- functions, compared on random cases ---------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Given:
+    array: np.ndarray
+    precision: float
+
+
 def _number_of_examples(args: tuple) -> int:
     return len(args[0])
 
@@ -107,7 +112,7 @@ class Function(_Exercise):
     cases: Callable[[np.random.Generator], tuple]
     mistakes: Sequence[Mistake] = ()
     rtol: float = 1e-6
-    draws: int = 12
+    draws: int = 8
     n: Callable[[tuple], int] = _number_of_examples
 
     def __call__(self, answer=None, *, seed: int | None = None) -> Result:
@@ -116,7 +121,11 @@ class Function(_Exercise):
             return self._empty()
         if not callable(answer):
             return _wrong("type", f"Expected the function itself, not called; got {_kind(answer)}.")
-        cases, truths = _problems(self, seed) if seed is not None else self._draw(None)
+        seed = int(np.random.default_rng().integers(2**63)) if seed is None else seed
+        cases, truths = _problems(self, seed)
+        if not _takes(answer, cases[0]):
+            wanted = ", ".join(self._arguments())
+            return _wrong("arguments", f"Expected a function of ({wanted}); yours takes others.")
         given = []
         for case, truth in zip(cases, truths, strict=True):
             value = self._ask(answer, case, truth)
@@ -133,43 +142,38 @@ class Function(_Exercise):
                 "The same arguments did not give the same answer twice: is something random, or "
                 "kept from one call to the next?",
             )
-        failing = [
-            (case, value, truth)
-            for case, value, truth in zip(cases, given, truths, strict=True)
+        failing = {
+            k: value
+            for k, (value, truth) in enumerate(zip(given, truths, strict=True))
             if not _close(value.array, truth, max(self.rtol, value.precision))
-        ]
-        return self._diagnose(failing) if failing else self._passed()
+        }
+        return self._diagnose(failing, seed) if failing else self._passed()
 
-    def _draw(self, seed: int | None) -> tuple[list, list]:
-        rng = np.random.default_rng(seed)
-        cases = [self.cases(rng) for _ in range(self.draws)]
-        return cases, [_array(self.truth(*copy.deepcopy(case))) for case in cases]
-
-    def _ask(self, answer: Callable, case: tuple, truth: np.ndarray) -> "_Given | Result":
+    def _ask(self, answer: Callable, case: tuple, truth: np.ndarray) -> _Given | Result:
         """One call of a student's function: its value, or the Result that ends the check."""
-        if not _takes(answer, case):
-            wanted = ", ".join(self._arguments())
-            return _wrong("arguments", f"Expected a function of ({wanted}); yours takes others.")
-        args = copy.deepcopy(case)
-        where = self._describe(case)
+        args = _fresh(case)
+
+        def wrong(diagnosis, says):
+            return _wrong(diagnosis, says, self._describe(case))
+
         try:
             value = answer(*args)
         except NotImplementedError:
             return self._empty()
         except (Exception, SystemExit) as error:
             what = _short(f"{type(error).__name__}: {error}", 150)
-            return _wrong("raises", f"Your function raised {what}", where)
+            return wrong("raises", f"Your function raised {what}")
         if _is_empty(value):
             return self._empty("Your function gave nothing: if you wrote it, does it `return`?")
         try:
             array = _array(value)
         except (TypeError, ValueError, RuntimeError):
             wanted = f"numbers of shape {truth.shape}" if truth.ndim else "a number"
-            return _wrong("type", f"Expected {wanted}, got {_kind(value)}.", where)
+            return wrong("type", f"Expected {wanted}, got {_kind(value)}.")
         if array.shape != truth.shape:
-            return _wrong("shape", f"Expected shape {truth.shape}, got {array.shape}.", where)
+            return wrong("shape", f"Expected shape {truth.shape}, got {array.shape}.")
         if not np.isfinite(array).all():
-            return _wrong("not finite", "The answer has NaN or infinity in it.", where)
+            return wrong("not finite", "The answer has NaN or infinity in it.")
         if not _equal(args, case):
             return _wrong(
                 "changes arguments", "Your function changed its arguments in place: work on a copy."
@@ -183,39 +187,52 @@ class Function(_Exercise):
         named = zip(self._arguments(), case, strict=False)
         return "called with " + ", ".join(_argument(name, value) for name, value in named)
 
-    def _diagnose(self, failing: list) -> Result:
-        def all_match(formula, rtol):
+    def _diagnose(self, failing: dict[int, _Given], seed: int) -> Result:
+        cases, truths = _problems(self, seed)
+
+        def all_match(other, rtol):
             return all(
-                _close(value.array, _array(formula(case, truth)), max(rtol, value.precision))
-                for case, value, truth in failing
+                _close(value.array, other(k), max(rtol, value.precision))
+                for k, value in failing.items()
             )
 
-        for mistake in self.mistakes:
-            if all_match(lambda case, _, m=mistake: m.formula(*copy.deepcopy(case)), CLAIM):
+        for m, mistake in enumerate(self.mistakes):
+            if all_match(lambda k, m=m: _mistaken(self, seed, m, k), CLAIM):
                 return _wrong(mistake.name, mistake.says)
         for name, factor, says in RATIOS:
-            if all_match(lambda case, truth, f=factor: f(self.n(case)) * truth, self.rtol):
+            if all_match(lambda k, f=factor: f(self.n(cases[k])) * truths[k], self.rtol):
                 return _wrong(name, says)
-        if all_match(lambda _, truth: truth, FLOAT32):
+        if all_match(lambda k: truths[k], FLOAT32):
             return _wrong(
                 "precision",
                 "Right to about four digits, not to all: is something in float32, or approximated?",
             )
-        case, value, truth = min(failing, key=lambda f: (f[2].size, self.n(f[0])))
+        k = min(failing, key=lambda k: (truths[k].size, self.n(cases[k])))
         many = (
-            "every case" if len(failing) == self.draws else f"{len(failing)} of {self.draws} cases"
+            f"{len(failing)} of {self.draws} cases" if len(failing) < self.draws else "every case"
         )
         return _wrong(
             "unknown",
             f"Not {self.asks}: it differs on {many}. The smallest is below.",
-            f"{self._describe(case)}\nexpected {_show(truth)}\ngot      {_show(value.array)}",
+            f"{self._describe(cases[k])}\nexpected {_show(truths[k])}\n"
+            f"got      {_show(failing[k].array)}",
         )
+
+
+# Cases, truths and mistaken answers of a seed are kept: the tests grade many answers on them.
 
 
 @lru_cache(maxsize=4)
 def _problems(part: Function, seed: int) -> tuple[list, list]:
-    """The cases and truths of a seed, kept because many answers are graded on the same ones."""
-    return part._draw(seed)
+    rng = np.random.default_rng(seed)
+    cases = [part.cases(rng) for _ in range(part.draws)]
+    return cases, [_array(part.truth(*_fresh(case))) for case in cases]
+
+
+@lru_cache(maxsize=256)
+def _mistaken(part: Function, seed: int, m: int, k: int) -> np.ndarray:
+    case = _fresh(_problems(part, seed)[0][k])
+    return _array(part.mistakes[m].formula(*case))
 
 
 NO_RETURN = "Your function gives nothing in some cases: is a `return` missing from one branch?"
@@ -239,12 +256,6 @@ RATIOS = [
 ]
 
 
-@dataclass(frozen=True)
-class _Given:
-    array: np.ndarray
-    precision: float
-
-
 def _takes(answer: Callable, case: tuple) -> bool:
     try:
         inspect.signature(answer).bind(*case)
@@ -253,6 +264,17 @@ def _takes(answer: Callable, case: tuple) -> bool:
     except ValueError:  # some built-in functions do not tell
         pass
     return True
+
+
+def _fresh(argument):
+    """A copy that may be spoilt; functions are passed on as they are."""
+    if isinstance(argument, torch.Tensor):
+        return argument.clone()
+    if isinstance(argument, list | tuple):
+        return type(argument)(map(_fresh, argument))
+    if is_dataclass(argument):
+        return replace(argument, **{name: _fresh(v) for name, v in vars(argument).items()})
+    return argument
 
 
 def _equal(a, b) -> bool:
@@ -272,7 +294,7 @@ def _array(value) -> np.ndarray:
     """Numbers in any dress as a float64 array; raises TypeError or ValueError for anything else."""
     if isinstance(value, list | tuple):
         value = [_array(v) for v in value]
-    if isinstance(value, torch.Tensor) and not value.is_complex():
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
         value = value.detach().cpu().double().numpy()
     array = np.asarray(value)
     if array.dtype.kind == "O":
@@ -341,32 +363,44 @@ class Formula(_Exercise):
             return _wrong("type", f"Expected a sympy expression in {names}; got {_kind(answer)}.")
         unknown = sorted({s.name for s in expression.free_symbols} - set(self.domain))
         if unknown:
-            return _wrong(
-                "symbols", f"Unknown symbol {', '.join(unknown)}: this part speaks of {names}."
-            )
+            which = _short(", ".join(unknown), 80)
+            return _wrong("symbols", f"Not a symbol of this part: {which}. It speaks of {names}.")
         seed = int(np.random.default_rng(seed).integers(2**31))
-        drawn = points(self.domain, self.draws, seed)
-        failing = [point for point in drawn if not same_at(expression, self.truth, point)]
+        given = [value_at(expression, point) for point in _points(self, seed)]
+
+        def agree(places, other):
+            return [same_at(given[k], other[k], {}) for k in places]
+
+        truth = _values(self, self.truth, seed)
+        failing = [k for k, same in enumerate(agree(range(self.draws), truth)) if not same]
         if not failing:
             return self._passed()
         for mistake in self.mistakes:
-            if all(same_at(expression, mistake.formula, point) for point in failing):
+            if all(agree(failing, _values(self, sp.sympify(mistake.formula), seed))):
                 return _wrong(mistake.name, mistake.says)
         for name, factor, says in RATIOS:
-            ratio = factor(sp.Symbol("n"))
-            if "n" not in self.domain and sp.sympify(ratio).free_symbols:
-                continue
-            scaled = sp.nsimplify(ratio) * self.truth
-            if all(same_at(expression, scaled, point) for point in failing):
+            ratio = sp.nsimplify(factor(sp.Symbol("n")))
+            known = {s.name for s in ratio.free_symbols} <= set(self.domain)
+            if known and all(agree(failing, _values(self, ratio * self.truth, seed))):
                 return _wrong(name, says)
-        point = failing[0]
-        at = ", ".join(f"{name} = {float(value):.3g}" for name, value in point.items())
-        expected, got = (value_at(e, point) for e in (self.truth, expression))
+        k = failing[0]
+        at = ", ".join(f"{name} = {float(v):.3g}" for name, v in _points(self, seed)[k].items())
         return _wrong(
             "unknown",
             f"Not {self.asks}: the two differ at {len(failing)} of {self.draws} random points.",
-            f"at {at}\nexpected {sp.N(expected, 5)}\ngot      {sp.N(got, 5)}",
+            f"at {at}\nexpected {sp.N(truth[k], 5)}\ngot      {sp.N(given[k], 5)}",
         )
+
+
+@lru_cache(maxsize=4)
+def _points(part: Formula, seed: int) -> list[dict[str, sp.Rational]]:
+    return points(part.domain, part.draws, seed)
+
+
+@lru_cache(maxsize=64)
+def _values(part: Formula, expression: sp.Expr, seed: int) -> list[sp.Expr]:
+    """The values at the part's points of its own expressions, which are compared many times."""
+    return [value_at(expression, point) for point in _points(part, seed)]
 
 
 def _expression(answer) -> sp.Expr | None:

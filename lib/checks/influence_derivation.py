@@ -136,7 +136,7 @@ part_b = Function(
     cases=_minimum,
     n=lambda args: args[0].n,
     rtol=1e-4,
-    draws=4,
+    draws=3,
     mistakes=[
         Mistake(
             "removal",
@@ -192,7 +192,7 @@ part_c = Function(
     cases=_minimum_and_phi,
     n=lambda args: args[0].n,
     rtol=1e-4,
-    draws=4,
+    draws=3,
     mistakes=[
         Mistake(
             "removal",
