@@ -24,9 +24,10 @@ lab: $(READY) exercises
 exercises: $(READY) # generate exercises/ from solutions/
 	$(BIN)/python tools/exercises.py
 
-notebooks: $(READY) # run every notebook and store its outputs
+notebooks: $(READY) # run every notebook, then write what is made from them
 	$(BIN)/python tools/notebooks.py run
 	$(BIN)/python tools/exercises.py
+	$(BIN)/python tools/ledger.py
 
 clean:
 	rm -rf _build .venv

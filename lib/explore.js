@@ -31,7 +31,7 @@
     let scales = [];
 
     function panel(svg, description, marks, left, top, width, height) {
-      const pad = { left: 46, right: 12, top: description.title ? 26 : 12, bottom: 40 };
+      const pad = { left: 56, right: 12, top: description.title ? 26 : 12, bottom: 40 };
       const x0 = left + pad.left, x1 = left + width - pad.right;
       const y0 = top + height - pad.bottom, y1 = top + pad.top;
       const fx = (v) => x0 + ((v - description.x[0]) / (description.x[1] - description.x[0])) * (x1 - x0);
@@ -76,7 +76,7 @@
       const frame = spec.frames[index()];
       const columns = width < 560 ? 1 : spec.panels.length;
       const w = width / columns;
-      const h = Math.min(Math.max(0.72 * w, 210), 340);
+      const h = Math.min(Math.max(0.85 * w, 250), 360);
       const svg = make("svg", { width, height: h * Math.ceil(spec.panels.length / columns),
         role: "img", "aria-label": spec.alt });
       scales = [];

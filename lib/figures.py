@@ -12,7 +12,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, GREY = (
 
 
 def style() -> None:
-    """Vector figures on a transparent ground, reproducible to the byte, quiet axes, safe colours."""
+    """Vector figures on a transparent ground, without dates or random ids, in safe colours."""
     matplotlib.rcParams.update(
         {
             "svg.hashsalt": "book",
@@ -40,13 +40,16 @@ def style() -> None:
 def diagonal(axis) -> None:
     """Draw y = x across the axes, for predicted against true."""
     low, high = axis.get_xlim()
-    axis.plot([low, high], [low, high], color=GREY, linewidth=1, zorder=0, scalex=False, scaley=False)
+    axis.plot(
+        [low, high], [low, high], color=GREY, linewidth=1, zorder=0, scalex=False, scaley=False
+    )
 
 
 def digit(axis, pixels, title: str = "") -> None:
     """Show 64 pixels as an 8 × 8 image without axes."""
     axis.imshow(pixels.reshape(8, 8), vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
     axis.set_title(title, fontsize=9, fontweight="normal", loc="center")
 
 

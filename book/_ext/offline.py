@@ -5,13 +5,13 @@ import shutil
 from importlib.metadata import files
 from pathlib import Path
 
-# All that tex-chtml.js can ask for: itself, the TeX packages it loads on first use, the fonts.
+# All that tex-chtml.js can ask for: itself, TeX packages it loads later, the fonts.
 WANTED = ("tex-chtml.js", "input/tex/extensions/", "output/chtml/fonts/woff-v2/")
 PRELOADED_FONT = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
 
 
 def copy_mathjax(app):
-    """Take MathJax from its package: it is neither committed here nor fetched by the reader."""
+    """Take MathJax from its package: neither committed here nor fetched."""
     for source in files("sphinx-mathjax-offline"):
         _, found, name = source.as_posix().partition("static/mathjax/")
         target = Path(app.outdir, "_static", "mathjax", name)
@@ -21,7 +21,7 @@ def copy_mathjax(app):
 
 
 def drop_font_preloads(app, exception):
-    """Browsers refuse to preload a font from the disk; the style sheet loads it all the same."""
+    """Browsers refuse to preload a font from disk; the style sheet loads it."""
     for page in Path(app.outdir).rglob("*.html"):
         html = page.read_text("utf-8")
         if PRELOADED_FONT.search(html):
