@@ -170,6 +170,23 @@ def test_a_step_onto_nan_is_shortened():
     assert abs(w.item() - 1) < 1e-10
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_singular_hessian_is_seen_through_rounding(seed):
+    # A third of these pass Cholesky's own test, with a last pivot of about 1e-8.
+    x = np.random.default_rng(seed).normal(size=(9, 2))
+    x = np.column_stack([x, x @ [0.3, 0.7]])
+    flat = models.linear(*tensors(x, x[:, 0] ** 2))
+    with pytest.raises(ValueError, match=r"^objective: expected a positive definite Hessian"):
+        cf.fit(flat, torch.ones(9).double(), torch.zeros(3).double())
+
+
+def test_only_steps_that_are_too_long_are_shortened():
+    w = torch.tensor([[1.0], [1.0]]).double()
+    step = w * torch.tensor([[1.0], [3.0]]).double()
+    lengths = cf._backtrack(lambda u: 0.5 * (u**2).sum(dim=1), w, step, w)
+    assert lengths.tolist() == [1.0, 0.5]
+
+
 # --- leave-one-out -------------------------------------------------------------------------------
 
 
@@ -337,6 +354,19 @@ def test_the_hiker():
     assert not cf.HIKER.but_for("boulder", "unharmed")
     assert cf.HIKER.but_for("boulder", "unharmed", dodge=False)
     assert not cf.HIKER.but_for("dodge", "unharmed", boulder=False)
+
+
+def test_but_for_flips_the_cause_in_the_given_world():
+    xor = cf.CausalModel(
+        {
+            "one": lambda v: True,
+            "two": lambda v: False,
+            "both": lambda v: v["one"] and v["two"],
+            "odd": lambda v: v["one"] != v["two"],
+        }
+    )
+    assert xor.but_for("one", "both", two=True) and not xor.but_for("one", "both")
+    assert xor.but_for("one", "odd", two=True)
 
 
 def test_causal_order_and_interventions():
