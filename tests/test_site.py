@@ -1,11 +1,15 @@
 """The built pages in a real browser, from a server and from the disk."""
 
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from site_checks import faults_of_dark_mode, faults_of_links, faults_of_page
+
+from lib.data import figure_one
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +61,87 @@ def test_links_lead_somewhere(site):
 def test_no_notebook_source_is_published(site):
     assert not (site / "_sources").exists()
     assert list(site.rglob("*.ipynb")) == []
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(word.replace("−", "-")) for word in re.findall(r"[−-]?\d+(?:\.\d+)?", text)]
+
+
+@pytest.fixture
+def explorable(browser, site):
+    """Opens a page at one explorable: its element, with the page behind it."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+
+    def opened(chapter: str, name: str):
+        page.goto(f"{site.as_uri()}/book/{chapter}.html")
+        figure = page.locator(f"#{name}")
+        figure.scroll_into_view_if_needed()
+        figure.locator(".handle").wait_for()
+        return figure
+
+    yield opened
+    page.close()
+
+
+def _slope(x, y):
+    return np.polyfit(x, y, 1)[0]
+
+
+def test_leverage_explorable_shows_what_refitting_gives(explorable):
+    figure = explorable("02_influence_functions", "explore-leverage")
+    control, readout = figure.locator("input"), figure.locator("output")
+    x, y = (t.numpy().copy() for t in figure_one())
+    told = set()
+    for steps in (0, 5, 20):
+        control.focus()
+        for _ in range(steps):
+            figure.page.keyboard.press("ArrowRight")
+        index = int(control.input_value())
+        x[-1] = np.linspace(0.5, 30, 60)[index]
+        leverage = 1 / len(x) + (x[-1] - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum()
+        change = _slope(x[:-1], y[:-1]) - _slope(x, y)
+        shown = _numbers(readout.inner_text())
+        assert shown[0] == pytest.approx(leverage, abs=0.006)
+        assert shown[1] == pytest.approx(change, abs=6e-4)
+        assert shown[2] == pytest.approx(change * (1 - leverage), abs=6e-4)
+        told.add(readout.inner_text())
+    assert len(told) == 3
+
+
+def test_dragging_the_handle_moves_the_control(explorable):
+    figure = explorable("02_influence_functions", "explore-leverage")
+    control = figure.locator("input")
+    before = int(control.input_value())
+    box = figure.locator(".handle").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    mouse = figure.page.mouse
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x - 60, y, steps=5)
+    mouse.up()
+    after = int(control.input_value())
+    assert after < before
+    moved = figure.locator(".handle").bounding_box()
+    assert moved["x"] == pytest.approx(box["x"] - 60, abs=6)
+    mouse.move(x + 60, y, steps=3)  # let go: nothing follows any more
+    assert int(control.input_value()) == after
+
+
+def test_ab_explorable_shows_the_closed_form(explorable):
+    figure = explorable("02b_curvature", "explore-ab")
+    damping, anchor = figure.locator("input").all()
+    for keys in ((), ("ArrowRight",) * 3, ("ArrowLeft",) * 5):
+        for key in keys:
+            for control in (damping, anchor):
+                control.focus()
+                figure.page.keyboard.press(key)
+        a, b, lam, z, on_ab, _, on_square = _numbers(
+            figure.locator("output").inner_text().replace("a²", "a squared")
+        )
+        length = a * a + b * b
+        assert a * b == pytest.approx(2, rel=0.02)
+        assert on_ab == pytest.approx((z - 2) * length / (3 * length + lam), rel=0.02)
+        assert on_square == pytest.approx(4 * (z - 2) / (3 * length + lam), rel=0.02)
 
 
 GOOD_PAGE = """<!doctype html><html lang="en"><head><title>A page</title>

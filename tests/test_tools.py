@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import exercises
 import nbformat
 import notebooks
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 

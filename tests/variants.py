@@ -11,7 +11,7 @@ from itertools import combinations, permutations
 import numpy as np
 import sympy as sp
 import torch
-from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.func import grad, jacfwd, jacrev, jvp, vjp, vmap
 
 from lib import counterfactuals, influence, linear_regression
 from lib.objective import gradients, output_hessians, output_jacobians
@@ -323,10 +323,6 @@ def phi_one_solve(objective, w, phi):
     return [-float(g_i @ v) for g_i in g]
 
 
-def phi_library(objective, w, phi):
-    return influence.influence(objective, w, phi)
-
-
 def phi_directional(objective, w, phi):
     rows = torch.tensor(movement_rows(objective, w), dtype=w.dtype)
     return vmap(lambda row: jvp(phi, (w,), (row,))[1])(rows)
@@ -383,7 +379,6 @@ INFLUENCE_DERIVATION = {
     "influence_derivation.part_c": {
         "chain": phi_chain,
         "one solve": phi_one_solve,
-        "library": phi_library,
         "directional": phi_directional,
         "backward": phi_backward,
         "conjugate gradient": phi_conjugate_gradient,
@@ -433,16 +428,6 @@ def fit_loops(x, y):
             if b != a:
                 rows[b] = [v - rows[b][a] * u for v, u in zip(rows[b], rows[a], strict=True)]
     return [row[-1] for row in rows]
-
-
-def fit_newton(x, y):
-    """Autodiff: one Newton step from anywhere, as the loss is quadratic."""
-
-    def loss(w):
-        return 0.5 * ((y - x @ w) ** 2).sum()
-
-    start = torch.ones(x.shape[1], dtype=x.dtype)
-    return start - torch.linalg.solve(hessian(loss)(start), grad(loss)(start))
 
 
 def influence_hint(x, y, j):
@@ -559,7 +544,6 @@ LEVERAGE = {
             torch.einsum("ni,nk->ik", x, x), torch.einsum("ni,n->i", x, y)
         ).tolist(),
         "library": linear_regression.least_squares,
-        "newton": fit_newton,
         "means": lambda x, y: torch.linalg.solve(x.T @ x / len(x), (x * y[:, None]).mean(0)),
     },
     "leverage.part_b": {
@@ -659,7 +643,7 @@ def gauss_newton_fisher(objective, w):
 
     scores = vmap(jacrev(log_q), (None, 0))(w, objective.x)
     q = vmap(log_q, (None, 0))(w, objective.x).exp()
-    return torch.einsum("nc,ncp,ncq->pq", q, scores, scores)
+    return torch.einsum("nc,ncp,ncq->pq", q, scores, scores).requires_grad_()
 
 
 def gauss_newton_products(objective, w):
@@ -678,18 +662,17 @@ def gauss_newton_products(objective, w):
     return vmap(column)(torch.eye(len(w), dtype=w.dtype)).T
 
 
-def gauss_newton_library(objective, w):
-    return influence.gauss_newton(objective, w).requires_grad_()
-
-
 def damped_hint(objective, w, phi, damping):
     g = gauss_newton_softmax(objective, w) + damping * np.eye(len(w))
     return -gradients(objective, w).numpy() @ np.linalg.solve(g, grad(phi)(w).numpy())
 
 
-def damped_library(objective, w, phi, damping):
-    solve = influence.direct(influence.gauss_newton(objective, w), damping)
-    return influence.influence(objective, w, phi, solve)
+def damped_inverse(objective, w, phi, lam):
+    """One row an example, from the parameters' own influence and the chain rule."""
+    damped = torch.from_numpy(gauss_newton_softmax(objective, w)) + lam * torch.eye(len(w))
+    moved = -gradients(objective, w) @ torch.linalg.inv(damped).T
+    slope = grad(phi)(w)
+    return [row @ slope for row in moved]
 
 
 def damped_push_through(objective, w, phi, damping):
@@ -726,7 +709,6 @@ CURVATURE = {
         "roots": gauss_newton_roots,
         "Fisher": gauss_newton_fisher,
         "products": gauss_newton_products,
-        "library": gauss_newton_library,
     },
     "curvature.part_b": {
         "plain": _x**2 * _f * (_f - _y),
@@ -748,7 +730,7 @@ CURVATURE = {
     },
     "curvature.part_d": {
         "hint": damped_hint,
-        "library": damped_library,
+        "inverse": damped_inverse,
         "push-through": damped_push_through,
         "eigenvectors": damped_eigenvectors,
         "conjugate gradient": damped_conjugate_gradient,

@@ -30,8 +30,7 @@ def _removal(value, n):
 def _average_over_orders(value, n):
     total = np.zeros(n)
     for order in permutations(range(n)):
-        for place, i in enumerate(order):
-            total[i] += value(frozenset(order[: place + 1])) - value(frozenset(order[:place]))
+        total[list(order)] += np.diff([value(frozenset(order[:k])) for k in range(n + 1)])
     return total / factorial(n)
 
 
@@ -129,6 +128,17 @@ part_c = Function(
             "C(n, |S|) counts subsets of all n players, but S never holds i: use C(n−1, |S|).",
         ),
         Mistake(
+            "leave-one-out",
+            _removal,
+            "This is leave-one-out, v(N∖{i}) − v(N). A Shapley value averages what i adds as it "
+            "arrives, over all coalitions S without i.",
+        ),
+        Mistake(
+            "first to arrive",
+            lambda value, n: [value(frozenset({i})) - value(frozenset()) for i in range(n)],
+            "This is what i adds as the first to arrive. Average over all coalitions S without i.",
+        ),
+        Mistake(
             "last to arrive",
             lambda value, n: -_removal(value, n),
             "This is what i adds as the last to arrive. Average over all coalitions S without i.",
@@ -217,9 +227,8 @@ def _orders(rng: np.random.Generator) -> tuple:
 def _marginals(value, n, orders, by_place=False):
     table = np.empty((len(orders), n))
     for row, order in zip(table, orders.tolist(), strict=True):
-        for place, i in enumerate(order):
-            change = value(frozenset(order[: place + 1])) - value(frozenset(order[:place]))
-            row[place if by_place else i] = change
+        changes = np.diff([value(frozenset(order[:k])) for k in range(n + 1)])
+        row[slice(None) if by_place else order] = changes
     return table
 
 
@@ -277,6 +286,18 @@ part_e = Function(
                 _marginals(value, n, orders), lambda t: t.var(0, ddof=1) / len(t)
             ),
             "The second row is the variance of the mean: take its square root.",
+        ),
+        Mistake(
+            "error by m",
+            lambda value, n, orders: _estimate(
+                _marginals(value, n, orders), lambda t: t.std(0, ddof=1) / len(t)
+            ),
+            "The spread is divided by m. The error of a mean of m draws falls with √m only.",
+        ),
+        Mistake(
+            "rows swapped",
+            lambda value, n, orders: _estimate(_marginals(value, n, orders))[::-1],
+            "The rows are swapped: first the estimates, then their standard errors.",
         ),
         Mistake(
             "error by n",

@@ -7,10 +7,11 @@ import sympy as sp
 import torch
 from torch.func import grad, jvp, vmap
 from torch.func import hessian as second_derivative
+from torch.nn.functional import cross_entropy, one_hot
 
 from lib.checks.engine import Choice, Formula, Function, Mistake, Number
 from lib.counterfactuals import leave_one_out, train
-from lib.influence import direct, gauss_newton, influence, pbrf, proximal_response
+from lib.influence import direct, gauss_newton, influence, pbrf
 from lib.models import MLP
 from lib.objective import (
     Objective,
@@ -46,7 +47,7 @@ def _pieces(objective, w):
     formulas are made."""
     j = output_jacobians(objective, w)
     q = torch.softmax(outputs(objective, w), dim=1)
-    residual = q - torch.nn.functional.one_hot(objective.y, q.shape[1])
+    residual = q - one_hot(objective.y, q.shape[1])
     return torch.einsum("ncp,nc->np", j, residual), j, q
 
 
@@ -205,10 +206,33 @@ def _with(matrix, damping=lambda n, lam: lam, factor=1.0):
     return wrong
 
 
-def _proximal_difference(objective, w, phi, damping):
-    """As `lib.influence.pbrf`, every minimisation in one batch: central differences, no formula."""
+def _proximal_response(objective, w, beta, lam):
+    """argmin of the proximal Bregman objective for every row of beta. The steps are scaled with
+    (G + λI)⁻¹, which sets their pace and not where they end."""
+    g, j, q = _pieces(objective, w)
+    slope = q - one_hot(objective.y, q.shape[1])  # of the losses in the outputs, at w
+    labels = objective.y.expand(len(beta), -1)
+    scale = torch.linalg.inv(_gauss_newton(g, j, q) + lam * torch.eye(len(w), dtype=w.dtype))
+
+    def value(v):
+        f = vmap(vmap(objective.predict, (None, 0)), (0, None))(v, objective.x)
+        losses = cross_entropy(f.mT, labels, reduction="none")
+        stay = losses - (f * slope).sum(dim=2)  # the Bregman divergence, but for a constant
+        near = 0.5 * lam * ((v - w) ** 2).sum()
+        return (stay + (beta - 1) * losses).sum() + near
+
+    v = w.expand(len(beta), -1)
+    for _ in range(20):
+        pull = grad(value)(v)
+        v = v - pull @ scale
+        if pull.abs().max() < 1e-9:
+            return v
+    raise AssertionError("no minimum found")
+
+
+def _proximal_difference(objective, w, phi, lam):
     bump = 1e-3 * torch.eye(objective.n, dtype=w.dtype)
-    moved = proximal_response(objective, w, torch.cat([1 + bump, 1 - bump]), damping)
+    moved = _proximal_response(objective, w, torch.cat([1 + bump, 1 - bump]), lam)
     up, down = vmap(phi)(moved).chunk(2)
     return (up - down) / 2e-3
 

@@ -178,6 +178,11 @@ part_d = Formula(
     domain=_damped,
     mistakes=[
         Mistake(
+            "no residual",
+            _z * _v / (_n * _v + _lam),
+            "The gradient of L_i has the residual z − z̄ in it, not z.",
+        ),
+        Mistake(
             "sign",
             -_d * _v / (_n * _v + _lam),
             "Sign flipped: upweighting z pulls the product towards z.",
@@ -280,12 +285,12 @@ def _valley_case(rng: np.random.Generator) -> tuple:
     return torch.from_numpy(s - s.mean()), float(rng.uniform(0.2, 0.8))
 
 
-def _valley_truth(s, damping):
+def _valley_truth(s, lam):
     """The minimiser's y at β_i = 1 ± step. The damped loss is a parabola in y whatever x: its
     lowest point is read from three values of it."""
 
     def lowest(beta):
-        below, middle, above = (beta @ s.numpy() * y + 0.5 * damping * y**2 for y in OFFSETS)
+        below, middle, above = (beta @ s.numpy() * y + 0.5 * lam * y**2 for y in OFFSETS)
         return 0.5 * (below - above) / (below - 2 * middle + above)
 
     step = 1e-3 * np.eye(len(s))

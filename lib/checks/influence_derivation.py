@@ -151,6 +151,12 @@ part_b = Function(
             "Too large by exactly n: H here is the Hessian of the summed loss.",
         ),
         Mistake(
+            "leave-one-out, sign",
+            lambda *args: -_deleted(*args),
+            "This is minus the whole effect of deleting z_i, all orders of it. Influence is the "
+            "slope at β = 1.",
+        ),
+        Mistake(
             "leave-one-out",
             _deleted,
             "This is the effect of deleting z_i, a difference. "
@@ -215,6 +221,12 @@ part_c = Function(
             _linear(lambda g, h, l2, w: g),
             "The plain dot product of "
             "two gradients: the inverse Hessian between them is missing, and a minus.",
+        ),
+        Mistake(
+            "leave-one-out, sign",
+            lambda *args: -_deleted(*args),
+            "This is minus the whole effect of deleting z_i, all orders of it. Influence is the "
+            "slope at β = 1.",
         ),
         Mistake(
             "leave-one-out",

@@ -159,9 +159,14 @@ part_b = Function(
 part_c = Function(
     "leverage.part_c",
     "w*(β_j) − w*, exactly, when example j has weight β_j and the others 1",
-    truth=lambda x, y, j, beta: _retrain(x, y, _weights(x, j, beta)) - _fit(x, y),
+    truth=lambda x, y, j, beta_j: _retrain(x, y, _weights(x, j, beta_j)) - _fit(x, y),
     cases=_x_y_j_beta,
     mistakes=[
+        Mistake(
+            "β for 1 − β",
+            _linear(lambda pull, r, h, n, b: -b * pull * r / (1 - b * h)),
+            "What is taken away from z_j is 1 − β_j, not β_j: at β_j = 1 nothing may change.",
+        ),
         Mistake(
             "first order",
             _linear(lambda pull, r, h, n, b: -(1 - b) * pull * r),
@@ -231,9 +236,7 @@ part_d = Formula(
         Mistake(
             "sign of the remainder",
             -_s * _h / (1 - _s * _h),
-            "Sign flipped: all terms of "
-            "1 + sh + s²h² + … have the same sign when s > 0, so the remainder adds to the "
-            "first order.",
+            "Sign flipped: over the first order the rest is +sh + s²h² + …, of the sign of s.",
         ),
         Mistake(
             "first over whole",
@@ -256,6 +259,16 @@ part_e = Function(
     ),
     cases=_x_y_j,
     mistakes=[
+        Mistake(
+            "label for residual",
+            lambda x, y, j: -_parts(x, y, j)[0] * y[j].item() / (1 - _parts(x, y, j)[2]),
+            "The residual r_j = y_j − w*ᵀx_j belongs here, not the label y_j.",
+        ),
+        Mistake(
+            "not the change",
+            lambda x, y, j: _retrain(x, y, _weights(x, j, 0.0)),
+            "This is w* without z_j. The change is asked: subtract the w* of all examples.",
+        ),
         Mistake(
             "first order",
             _linear(lambda pull, r, h, n: -pull * r),
