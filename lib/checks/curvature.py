@@ -231,10 +231,10 @@ def _proximal_response(objective, w, beta, lam):
 
 
 def _proximal_difference(objective, w, phi, lam):
-    bump = 1e-3 * torch.eye(objective.n, dtype=w.dtype)
+    bump = 3e-4 * torch.eye(objective.n, dtype=w.dtype)
     moved = _proximal_response(objective, w, torch.cat([1 + bump, 1 - bump]), lam)
     up, down = vmap(phi)(moved).chunk(2)
-    return (up - down) / 2e-3
+    return (up - down) / 6e-4
 
 
 part_d = Function(

@@ -133,7 +133,7 @@ part_b = Formula(
     ],
     hints=[
         "At a minimum H = n v vᵀ with v = (b, a). What is its pseudoinverse?",
-        "H⁺ = v vᵀ / (n‖v‖⁴), ∇φ = v, g = −(z − z̄) v.",
+        "H⁺ = v vᵀ / (n‖v‖⁴), ∇φ = v, ∇L_i = −(z − z̄) v.",
     ],
 )
 
@@ -201,16 +201,16 @@ part_d = Formula(
         Mistake(
             "norm lost",
             _d / (_n * _v + _lam),
-            "A factor ‖v‖² is missing: ∇φ and g_i each bring one v.",
+            "A factor ‖v‖² is missing: ∇φ and ∇L_i each bring one v.",
         ),
         Mistake(
             "null space",
             _d * _v / (_n * _v + _lam) + _d / _lam,
-            "The 1/λ direction does not contribute: ∇φ and g_i both lie along v.",
+            "The 1/λ direction does not contribute: ∇φ and ∇L_i both lie along v.",
         ),
     ],
     hints=[
-        "Both ∇φ and g_i lie along v, so only one eigenvalue of H matters.",
+        "Both ∇φ and ∇L_i lie along v, so only one eigenvalue of H matters.",
         "(H + λI)⁻¹v = v / (n‖v‖² + λ), with V standing for ‖v‖².",
     ],
 )
@@ -224,7 +224,7 @@ part_e = Formula(
         Mistake(
             "diverging",
             2 * _zbar * _d / _lam,
-            "∇φ has a part in the flat direction, but g_i "
+            "∇φ has a part in the flat direction, but ∇L_i "
             "has none: the 1/λ term is multiplied by zero.",
         ),
         Mistake(
@@ -233,6 +233,16 @@ part_e = Formula(
             "This is the answer for φ = ab. For a² the gradient is (2a, 0).",
         ),
         Mistake("no damping", 2 * _zbar * _d / (_n * _v), "This is the limit λ → 0. Keep λ."),
+        Mistake(
+            "no n",
+            2 * _zbar * _d / (_v + _lam),
+            "H sums over examples: its eigenvalue is n‖v‖², not ‖v‖².",
+        ),
+        Mistake(
+            "no residual",
+            2 * _zbar * _z / (_n * _v + _lam),
+            "The gradient of L_i has the residual z − z̄ in it, not z.",
+        ),
         Mistake(
             "half", _zbar * _d / (_n * _v + _lam), "Half the answer: the derivative of a² is 2a."
         ),
@@ -243,7 +253,7 @@ part_e = Formula(
         ),
     ],
     hints=[
-        "∇φ = (2a, 0) and g_i = −(z − z̄)(b, a). Which products of the two survive?",
+        "∇φ = (2a, 0) and ∇L_i = −(z − z̄)(b, a). Which products of the two survive?",
         "(2a, 0)·(b, a) = 2ab, and ab = z̄ at the minimum.",
     ],
 )
@@ -267,13 +277,13 @@ part_f = Choice(
     "the influence on a² as λ → 0",
     truth=_limit_of_a_squared,
     wrong={
-        "diverges": "∇φ does reach into the flat direction. Does any g_i? All of them lie along v: "
+        "diverges": "∇φ does reach into the flat direction. Does any ∇L_i? They all lie along v: "
         "evaluate your part (e) at λ = 1, 0.01, 0.0001.",
         "zero": "The pull along v = (b, a) moves a too, as long as b ≠ 0. Evaluate part (e) "
         "at λ = 0.01 and 0.0001.",
     },
     hints=[
-        "Divergence needs both ∇φ and g_i to have a part in the null space.",
+        "Divergence needs both ∇φ and ∇L_i to have a part in the null space.",
         "Put λ = 0 in part (e).",
     ],
 )

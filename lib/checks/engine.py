@@ -187,7 +187,8 @@ class Function(_Exercise):
         return _Given(array, _precision(value))
 
     def _arguments(self) -> list[str]:
-        return list(inspect.signature(self.truth).parameters)
+        parameters = inspect.signature(self.truth).parameters.values()
+        return [p.name for p in parameters if p.default is p.empty]
 
     def _describe(self, case: tuple) -> str:
         named = zip(self._arguments(), case, strict=False)
@@ -219,9 +220,8 @@ class Function(_Exercise):
         )
         return _wrong(
             "unknown",
-            f"Not {self.asks}: it differs on {many}. The smallest is below.",
-            f"{self._describe(cases[k])}\nexpected {_show(truths[k])}\n"
-            f"got      {_show(failing[k].array)}",
+            f"Not {self.asks}: it differs on {many}. The smallest case is below.",
+            f"{self._describe(cases[k])}\n{_both(truths[k], failing[k].array)}",
         )
 
 
@@ -333,8 +333,14 @@ def _kind(value) -> str:
     return _short(f"{type(value).__name__} {value!r}", 80)
 
 
-def _show(array: np.ndarray) -> str:
-    return np.array2string(array, precision=5, suppress_small=True, threshold=12)
+def _both(truth: np.ndarray, given: np.ndarray) -> str:
+    """Both arrays, with as many digits as it takes to tell them apart."""
+    for precision in (5, 8, 12):
+        options = {"precision": precision, "suppress_small": True, "threshold": 12}
+        left, right = (np.array2string(array, **options) for array in (truth, given))
+        if left != right:
+            break
+    return f"expected {left}\ngot      {right}"
 
 
 def _argument(name: str, value) -> str:

@@ -199,6 +199,28 @@ part_c = Function(
             lambda x, y, j, b: _retrain(x, y, _weights(x, j, b)),
             "This is w*(β_j) itself. The change w*(β_j) − w* is asked.",
         ),
+        Mistake(
+            "label for residual",
+            lambda x, y, j, b: (
+                -(1 - b) * _parts(x, y, j)[0] * y[j].item() / (1 - (1 - b) * _parts(x, y, j)[2])
+            ),
+            "The residual r_j = y_j − w*ᵀx_j belongs here, not the label y_j.",
+        ),
+        Mistake(
+            "no factor",
+            _linear(lambda pull, r, h, n, b: -pull * r / (1 - (1 - b) * h)),
+            "A factor 1 − β_j is missing above: at β_j = 1 nothing may change.",
+        ),
+        Mistake(
+            "second order",
+            _linear(lambda pull, r, h, n, b: -(1 - b) * pull * r * (1 + (1 - b) * h)),
+            "Right to second order in 1 − β_j. The exact change sums the whole series.",
+        ),
+        Mistake(
+            "deletion",
+            _linear(lambda pull, r, h, n, b: -pull * r / (1 - h)),
+            "This is a full deletion, β_j = 0. The weight is β_j here.",
+        ),
     ],
     hints=[
         "The weighted normal equations have A − (1 − β_j) x_j x_jᵀ on the left.",
