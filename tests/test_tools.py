@@ -63,7 +63,7 @@ def book(tmp_path):
 def test_exercise_has_the_stub_and_nothing_of_the_solution(book):
     made = (book / "exercises" / "01_toy.ipynb").read_text("utf-8")
     assert "secret" not in made
-    assert nbformat.reads(made, 4).cells[1].source == "def f(x):\n    # your code here\n    ..."
+    assert nbformat.reads(made, 4).cells[1].source == "def f(x):\n    # your code here\n    pass"
     assert exercises.differences(book) == []
 
 

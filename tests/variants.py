@@ -457,7 +457,7 @@ def influence_differences(x, y, j):
         extra = (beta_j - 1) * torch.outer(x[j], x[j])
         return torch.linalg.solve(x.T @ x + extra, x.T @ y + (beta_j - 1) * x[j] * y[j])
 
-    return (solution(1 + 1e-4) - solution(1 - 1e-4)) / 2e-4
+    return (solution(1 + 3e-4) - solution(1 - 3e-4)) / 6e-4
 
 
 def influence_pseudoinverse(x, y, j):

@@ -12,7 +12,7 @@ import nbformat
 from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, ClearSolutions, LockCells
 from notebooks import ROOT, cleaned, text
 
-CODE_STUB = "# your code here\n..."
+CODE_STUB = "# your code here\npass"
 TEXT_STUB = "*Your answer here.*"
 
 

@@ -29,12 +29,12 @@ HEADER = """\
 # Ledger
 
 Every displayed equation of the chapters, and the check that ties it to running code. A check
-compares two routes to the same number: an equation is never compared with itself, nor the library
-with its own formula. All of them run whenever the book is tested, and one that fails stops it.
+compares two routes to the same number. All of them run whenever the book is tested, and one that
+fails stops it.
 
 *Kinds.* **Random problems**: both sides computed on random draws. **Symbols**: both sides compared
-as expressions at random exact points. **Definition**: the function that implements it against the
-definition written out. **Experiment**: a run whose outcome is tested.
+as expressions at random exact points. **Definition**: there is nothing to derive, so the
+function that implements it is compared with the definition written out anew. **Experiment**: a run whose outcome is tested.
 
 | Equation | In the draft | Check | Where |
 |---|---|---|---|

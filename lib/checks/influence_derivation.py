@@ -102,7 +102,7 @@ def _retrained(objective, w, weights, steps=8):
     return torch.from_numpy(w)
 
 
-def _difference(objective, w, phi=lambda w: w, *, step=1e-3):
+def _difference(objective, w, phi=lambda w: w, *, step=3e-4):
     eye = np.eye(objective.n)
     up, down = (vmap(phi)(_retrained(objective, w, 1 + s * step * eye)) for s in (1, -1))
     return (up - down) / (2 * step)

@@ -102,7 +102,7 @@ part_a = Function(
 )
 
 
-def _slope_in_beta(x, y, j, step=1e-4):
+def _slope_in_beta(x, y, j, step=3e-4):
     up, down = (_retrain(x, y, _weights(x, j, 1 + s * step)) for s in (1, -1))
     return (up - down) / (2 * step)
 
