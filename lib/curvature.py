@@ -1,4 +1,4 @@
-"""Chapter 2, "Never form the matrix": Gauss–Newton for networks of linear layers, one Kronecker product a layer.
+"""Chapter 2, "Never form the matrix": one Kronecker product a layer for Gauss–Newton.
 
 In layer l the gradient of an example is d āᵀ, with ā the layer's input (and a 1 for the bias) and d
 the gradient at its pre-activation. K-FAC treats the two as independent; EK-FAC keeps K-FAC's

@@ -1,4 +1,4 @@
-"""Chapter 2, "Linear regression, exactly": where influence and leave-one-out both have closed forms.
+"""Chapter 2, "Linear regression, exactly": influence and leave-one-out in closed form.
 
 Least squares on x (n, p) and y (n,), with L_i(w) = ½(y_i − wᵀx_i)² and A = Σ x_i x_iᵀ.
 Give x a column of ones (`models.with_intercept`) for a line that need not pass through the origin.
@@ -74,7 +74,8 @@ def weighted_update(x: Tensor, y: Tensor, j: int, beta_j: float) -> Tensor:
 def update_series(x: Tensor, y: Tensor, j: int, beta_j: float, terms: int) -> Tensor:
     """The first `terms` terms of the Taylor series of w*(β_j) − w* at β_j = 1, shape (p,).
 
-    Converges where |(1 − β_j) h_j| < 1. Its first term is −(1 − β_j) times the influence. Equation eq-series.
+    Converges where |(1 − β_j) h_j| < 1. Its first term is −(1 − β_j) times the influence.
+    Equation eq-series.
     """
     count("terms", terms)
     s, h = 1.0 - number("beta_j", beta_j), leverage(x)[_row(x, j)]

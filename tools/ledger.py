@@ -34,7 +34,8 @@ fails stops it.
 
 *Kinds.* **Random problems**: both sides computed on random draws. **Symbols**: both sides compared
 as expressions at random exact points. **Definition**: there is nothing to derive, so the
-function that implements it is compared with the definition written out anew. **Experiment**: a run whose outcome is tested.
+function that implements it is compared with the definition written out anew.
+**Experiment**: a run whose outcome is tested.
 
 | Equation | In the draft | Check | Where |
 |---|---|---|---|
