@@ -37,7 +37,7 @@ def linear(x: Tensor, y: Tensor, l2: float = 0.0) -> Objective:
     """f_w(x) = wᵀx with squared error; x: (n, p), y: (n,). Equation eq-least-squares."""
     shaped("x", x, "n", "p")
     shaped("y", y, len(x))
-    return Objective(_dot, squared_error, x, y, l2)
+    return Objective(dot, squared_error, x, y, l2)
 
 
 def logistic(x: Tensor, y: Tensor, l2: float = 0.0) -> Objective:
@@ -45,10 +45,11 @@ def logistic(x: Tensor, y: Tensor, l2: float = 0.0) -> Objective:
     shaped("x", x, "n", "p")
     shaped("y", y, len(x))
     _signs(y)
-    return Objective(_dot, logistic_loss, x, y, l2)
+    return Objective(dot, logistic_loss, x, y, l2)
 
 
-def _dot(w: Tensor, x_i: Tensor) -> Tensor:
+def dot(w: Tensor, x_i: Tensor) -> Tensor:
+    """f_w(x) = wᵀx for one input, shape (1,)."""
     return (x_i @ sized("w", w, len(x_i))).reshape(1)
 
 

@@ -1,0 +1,135 @@
+"""Chapter 3, "Three readings": influence as the best shift of a whole distribution.
+
+Downweighting z_k by ε turns the Boltzmann distribution p of the loss into p_ε. How well does moving
+every draw w to w + ε r(w) imitate that? The cost of a shift is a Kullback–Leibler divergence.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import jacfwd, vmap
+
+from lib._validate import count, finite, number, shaped
+from lib.bayesian import Gaussian, Gibbs, average, energy, losses_at
+from lib.counterfactuals import fit
+from lib.influence import parameter_influence
+from lib.objective import Objective, hessian, weighted_loss
+
+Shift = Callable[[Tensor], Tensor]
+"""r: from w, shape (p,), to the direction in which it is moved, shape (p,)."""
+
+
+def shift_kl(
+    gibbs: Gibbs,
+    k: int,
+    epsilon: float,
+    shift: Shift,
+    w: Tensor,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """D(S_# p ‖ p_ε) for S(w) = w + ε r(w), as an average over points of p; a scalar, in nats.
+
+    w: (m, p) points of p, with probabilities (m,) if from `quadrature`, without if they are draws.
+    p_ε has weight 1 − ε on example k. Raises ValueError if S folds (a determinant is not positive)
+    or k is no example. Equation eq-shift-kl; Mlodozeniec et al. (2025).
+    """
+    objective = gibbs.objective
+    shaped("w", w, "m", "p")
+    k = count("k", k, least=0, most=objective.n - 1)
+    beta = torch.ones(objective.n, dtype=w.dtype, device=w.device)
+    beta[k] = 1 - number("epsilon", epsilon)
+    moved = w + epsilon * vmap(shift)(w)
+    jacobian = torch.eye(w.shape[1], dtype=w.dtype, device=w.device) + epsilon * vmap(
+        jacfwd(shift)
+    )(w)
+    sign, log_volume = torch.linalg.slogdet(jacobian)
+    if (sign <= 0).any():
+        raise ValueError("epsilon: the map folds; expected det(I + ε ∇r) > 0 at every point")
+    gained = energy(gibbs, moved, beta) - energy(gibbs, w)
+    tilt = gibbs.inverse_temperature * epsilon * losses_at(objective, w)[:, k]
+    # log Z_ε/Z = log E_p[exp(κ ε L_k)], shifted by its largest term against overflow.
+    log_z = average((tilt - tilt.max()).exp(), weights).log() + tilt.max()
+    return average(gained - log_volume, weights) + log_z
+
+
+def asymptotic_cost(
+    objective: Objective, w_star: Tensor, k: int, r: Tensor, epsilon: float
+) -> Tensor:
+    """F(r, ε) = lim κ→∞ of D(S_# p ‖ p_ε)/κ at a unique minimum w*, for r = r(w*); a scalar.
+
+    Not a Taylor series: it minimises the perturbed loss. The objective must be convex, as for
+    `fit`. Equation eq-asymptotic-cost; Mlodozeniec et al. (2025).
+    """
+    beta = _downweighted(objective, w_star, k, epsilon)
+    shaped("r", r, *w_star.shape)
+    lowest = fit(objective, beta, w_star, tolerance=1e-13)
+    shifted = weighted_loss(objective, w_star + epsilon * r, beta)
+    return shifted - weighted_loss(objective, lowest, beta)
+
+
+def quadratic_cost(
+    objective: Objective, w_star: Tensor, k: int, r: Tensor, epsilon: float
+) -> Tensor:
+    """½ε² (r − r_IF)ᵀ H (r − r_IF), what F(r, ε) is to second order; a scalar. Equation
+    eq-transport-cost."""
+    _downweighted(objective, w_star, k, epsilon)
+    away = shaped("r", r, *w_star.shape) - influence_shift(objective, w_star, k)
+    return 0.5 * epsilon**2 * away @ hessian(objective, w_star) @ away
+
+
+def influence_shift(objective: Objective, w_star: Tensor, k: int) -> Tensor:
+    """r_IF = H⁻¹∇L_k(w*), shape (p,): the response to *down*weighting, minus the influence.
+
+    Equation eq-r-if.
+    """
+    k = count("k", k, least=0, most=objective.n - 1)
+    return -parameter_influence(objective, w_star)[k]
+
+
+def _downweighted(objective: Objective, w_star: Tensor, k: int, epsilon: float) -> Tensor:
+    shaped("w_star", w_star, "p")
+    beta = torch.ones(objective.n, dtype=w_star.dtype, device=w_star.device)
+    beta[count("k", k, least=0, most=objective.n - 1)] = 1 - number("epsilon", epsilon)
+    return beta
+
+
+# --- Gaussians, where everything is a formula ----------------------------------------------------
+
+
+def gaussian_kl(q: Gaussian, p: Gaussian) -> Tensor:
+    """D(q ‖ p) = ½[tr(P⁻¹Q) − dim + (μ_p − μ_q)ᵀP⁻¹(μ_p − μ_q) + log det P − log det Q], in nats.
+
+    Equation eq-gaussian-kl.
+    """
+    root_p, root_q = _root("p", p), _root("q", q)
+    spread = torch.linalg.solve_triangular(root_p, root_q, upper=False)
+    apart = torch.linalg.solve_triangular(root_p, (p.mean - q.mean)[:, None], upper=False)
+    volume = 2 * (root_p.diagonal().log().sum() - root_q.diagonal().log().sum())
+    return 0.5 * ((spread**2).sum() - len(p.mean) + (apart**2).sum() + volume)
+
+
+def _root(name: str, gaussian: Gaussian) -> Tensor:
+    d = len(finite(name, gaussian.mean))
+    factor, failed = torch.linalg.cholesky_ex(shaped(name, gaussian.covariance, d, d))
+    if failed:
+        raise ValueError(f"{name}: expected a positive definite covariance")
+    return factor
+
+
+def gaussian_map(q: Gaussian, p: Gaussian) -> tuple[Tensor, Tensor]:
+    """(A, b) of the optimal transport map w ↦ Aw + b from q to p; A is symmetric and positive.
+
+    A = Q^(−1/2) (Q^(1/2) P Q^(1/2))^(1/2) Q^(−1/2), b = μ_p − A μ_q; shapes (p, p) and (p,).
+    Equation eq-gaussian-map.
+    """
+    _root("q", q), _root("p", p)
+    half = _power(q.covariance, 0.5)
+    inverse_half = _power(q.covariance, -0.5)
+    matrix = inverse_half @ _power(half @ p.covariance @ half, 0.5) @ inverse_half
+    return matrix, p.mean - matrix @ q.mean
+
+
+def _power(matrix: Tensor, exponent: float) -> Tensor:
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    return (vectors * values**exponent) @ vectors.T
