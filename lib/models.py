@@ -27,6 +27,11 @@ def logistic_loss(f: Tensor, y: Tensor) -> Tensor:
     return torch.nn.functional.softplus(-y * f).squeeze(-1)
 
 
+def poisson_loss(f: Tensor, y: Tensor) -> Tensor:
+    """e^f − y f for one log-rate f of shape (1,) and a count y."""
+    return (torch.exp(f) - y * f).squeeze(-1)
+
+
 def with_intercept(x: Tensor) -> Tensor:
     """x with a leading column of ones, shape (n, 1 + p)."""
     shaped("x", x, "n", "p")
@@ -46,6 +51,14 @@ def logistic(x: Tensor, y: Tensor, l2: float = 0.0) -> Objective:
     shaped("y", y, len(x))
     _signs(y)
     return Objective(dot, logistic_loss, x, y, l2)
+
+
+def poisson(x: Tensor, y: Tensor, l2: float = 0.0) -> Objective:
+    """Poisson regression: L_i = e^(wᵀx_i) − y_i wᵀx_i on counts y ≥ 0; x: (n, p), y: (n,)."""
+    shaped("x", x, "n", "p")
+    if shaped("y", y, len(x)).min() < 0:
+        raise ValueError("y: expected counts, none of them negative")
+    return Objective(dot, poisson_loss, x, y, l2)
 
 
 def dot(w: Tensor, x_i: Tensor) -> Tensor:
@@ -83,6 +96,17 @@ def valley(s: Tensor) -> Objective:
         return 0.5 * f[0] ** 2 + s_i * f[1]
 
     return Objective(lambda w, x_i: sized("w", w, 2), loss, s, s)
+
+
+def double_well(s: Tensor, depth: float = 0.6) -> Objective:
+    """One parameter with L_i = depth (w² − 1)² − s_i w: two wells, and every example leans towards
+    one of them; s: (n,). Equation eq-wells."""
+    shaped("s", s, "n")
+
+    def loss(f, s_i):
+        return (depth * (f**2 - 1) ** 2 - s_i * f).squeeze(-1)
+
+    return Objective(lambda w, x_i: sized("w", w, 1), loss, s, s)
 
 
 @dataclass(frozen=True)

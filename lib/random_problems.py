@@ -4,13 +4,17 @@ All dimensions of one problem differ, and nothing is constant, symmetric or orth
 a wrong formula has nowhere to hide. Every function takes a numpy Generator.
 """
 
+import math
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lib.models import MLP, cross_entropy, logistic, squared_error
+from lib.bayesian import Gibbs, quadrature
+from lib.counterfactuals import fit
+from lib.models import MLP, cross_entropy, logistic, poisson, squared_error
 from lib.objective import Objective
 
 
@@ -83,3 +87,105 @@ def game(rng: np.random.Generator):
     n = int(rng.integers(3, 6))
     table = rng.standard_normal(2**n)
     return lambda s: float(table[sum(1 << i for i in s)]), n
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A Gibbs posterior over two parameters, an observable's direction q (2,), and an example j.
+
+    `half` is a distance from zero beyond which nothing of its mass lies.
+    """
+
+    gibbs: Gibbs
+    q: Tensor
+    j: int
+    half: float
+
+    def phi(self, w: Tensor) -> Tensor:
+        """A curved observable: sin(q·w) + ½ (q·w)²."""
+        return torch.sin(self.q @ w) + 0.5 * (self.q @ w) ** 2
+
+    def nodes(self, beta: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Quadrature points (m, 2) and their probabilities (m,)."""
+        return quadrature(self.gibbs, (-self.half,) * 2, (self.half,) * 2, 201, beta)
+
+
+def posterior(rng: np.random.Generator) -> Posterior:
+    """Tempered logistic regression on n in 5 … 8 examples of two inputs, with a Gaussian prior."""
+    n = int(rng.integers(5, 9))
+    x, y = stretched(rng, n, 2), torch.from_numpy(rng.choice([-1.0, 1.0], n))
+    objective = logistic(x, y, l2=float(rng.uniform(0.6, 1.2)))
+    gibbs = Gibbs(objective, inverse_temperature=float(rng.uniform(0.5, 2.0)))
+    return Posterior(gibbs, normal(rng, 2), int(rng.integers(n)), 12.0)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A Poisson regression at its minimum w* (p,), and one of its examples k."""
+
+    objective: Objective
+    w_star: Tensor
+    k: int
+
+
+def counted(rng: np.random.Generator, p: int = 2) -> Counted:
+    """n in 5 … 8 positive counts, so that the summed loss has exactly one minimum."""
+    n = int(rng.integers(5, 9))
+    objective = poisson(0.6 * stretched(rng, n, p), torch.from_numpy(rng.integers(1, 5, n) + 0.0))
+    w_star = fit(objective, torch.ones(n, dtype=torch.float64), torch.zeros(p, dtype=torch.float64))
+    return Counted(objective, w_star, int(rng.integers(n)))
+
+
+@dataclass(frozen=True)
+class Quartic:
+    """Losses and an observable that are polynomials, given by their derivatives at w = 0.
+
+    slopes (n, 2), bends (n, 2, 2), cubics (n, 2, 2, 2), quartics (n, 2, 2, 2, 2) of the L_i, the
+    slopes summing to zero; f: the three derivative tensors of φ.
+    """
+
+    objective: Objective
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor]
+    f: tuple[Tensor, Tensor, Tensor]
+
+    def phi(self, w: Tensor) -> Tensor:
+        """The observable, a cubic polynomial."""
+        return polynomial(w, self.f)
+
+
+def polynomial(w: Tensor, tensors) -> Tensor:
+    """Σ_k T_k[w, …, w] / k! from the symmetric derivative tensors T_1, T_2, … at zero."""
+    total = w.new_zeros(())
+    for k, tensor in enumerate(tensors, start=1):
+        for _ in range(k):
+            tensor = tensor @ w
+        total = total + tensor / math.factorial(k)
+    return total
+
+
+def quartic(rng: np.random.Generator) -> Quartic:
+    """n in 4 … 6 random polynomials of degree four in two parameters, with a minimum at zero."""
+    n = int(rng.integers(4, 7))
+
+    def symmetric(order: int, *lead: int) -> Tensor:
+        raw = rng.standard_normal((*lead, *[2] * order))
+        at = len(lead)
+        moved = [
+            np.moveaxis(raw, range(at, at + order), [at + k for k in p])
+            for p in permutations(range(order))
+        ]
+        return torch.from_numpy(np.mean(moved, axis=0))
+
+    slopes = symmetric(1, n)
+    slopes = slopes - slopes.mean(dim=0)
+    mix = rng.standard_normal((n, 2, 2))
+    bends = torch.from_numpy(mix @ np.swapaxes(mix, 1, 2) + 0.3 * np.eye(2))
+    tensors = (slopes, bends, symmetric(3, n), symmetric(4, n))
+    rows = torch.cat([t.flatten(1) for t in tensors], dim=1)
+
+    def loss(w: Tensor, row: Tensor) -> Tensor:
+        parts = row.split([2, 4, 8, 16])
+        return polynomial(w, [part.view([2] * k) for k, part in enumerate(parts, start=1)])
+
+    objective = Objective(lambda w, x_i: w, loss, rows, rows)
+    return Quartic(objective, tensors, (symmetric(1), symmetric(2), symmetric(3)))

@@ -48,8 +48,9 @@ def shift_kl(
         raise ValueError("epsilon: the map folds; expected det(I + ε ∇r) > 0 at every point")
     gained = energy(gibbs, moved, beta) - energy(gibbs, w)
     tilt = gibbs.inverse_temperature * epsilon * losses_at(objective, w)[:, k]
-    # log Z_ε/Z = log E_p[exp(κ ε L_k)], shifted by its largest term against overflow.
-    log_z = average((tilt - tilt.max()).exp(), weights).log() + tilt.max()
+    # log Z_ε/Z = log E_p[exp(κ ε L_k)]; far out L_k may be huge where no mass is.
+    log_mass = -torch.full_like(tilt, len(tilt)).log() if weights is None else weights.log()
+    log_z = torch.logsumexp(tilt + log_mass, dim=0)
     return average(gained - log_volume, weights) + log_z
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import sympy as sp
 import torch
 from torch.func import grad, jacfwd, jacrev, jvp, vjp, vmap
+from variants_bif_series import BIF_COVARIANCE, POWER_SERIES
+from variants_sgld_transport import SGLD, TRANSPORT
 
 from lib import counterfactuals, influence, linear_regression
 from lib.objective import gradients, output_hessians, output_jacobians
@@ -893,4 +895,14 @@ DEGENERATE_AB = {
     },
 }
 
-VARIANTS = CROISSANTS | INFLUENCE_DERIVATION | LEVERAGE | CURVATURE | DEGENERATE_AB
+VARIANTS = (
+    CROISSANTS
+    | INFLUENCE_DERIVATION
+    | LEVERAGE
+    | CURVATURE
+    | DEGENERATE_AB
+    | BIF_COVARIANCE
+    | SGLD
+    | POWER_SERIES
+    | TRANSPORT
+)

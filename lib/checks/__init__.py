@@ -12,7 +12,17 @@ from importlib import import_module
 
 from lib.checks import record
 
-BANKS = ("croissants", "influence_derivation", "leverage", "curvature", "degenerate_ab")
+BANKS = (
+    "croissants",
+    "influence_derivation",
+    "leverage",
+    "curvature",
+    "degenerate_ab",
+    "bif_covariance",
+    "sgld",
+    "power_series",
+    "transport",
+)
 
 
 def parts(bank: str) -> dict:

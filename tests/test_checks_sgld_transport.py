@@ -1,0 +1,220 @@
+"""Exercises 03_sgld and 03_transport: formulas against numbers that know no formula, references
+against the library."""
+
+import itertools
+
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+
+from lib import checks
+from lib.bayesian import (
+    Gaussian,
+    Gibbs,
+    bayesian_influence,
+    conjugate_influence,
+    conjugate_posterior,
+    energy_and_gradient,
+    losses_at,
+)
+from lib.checks import sgld as sgld_bank
+from lib.checks import transport as transport_bank
+from lib.models import linear
+from lib.objective import Objective
+from lib.random_problems import normal, regression
+from lib.sampling import collect, sgld, sgld_covariance
+from lib.transport import gaussian_kl, shift_kl
+
+SGLD, TRANSPORT = checks.parts("sgld"), checks.parts("transport")
+
+# Raised once, inside torch, when forward-mode derivatives are first used.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+
+
+@pytest.fixture(params=range(3))
+def rng(request):
+    return np.random.default_rng(request.param)
+
+
+def _agrees(part, point, number, rel=1e-6):
+    by_name = {s: sp.Rational(str(point[s.name])) for s in part.truth.free_symbols}
+    assert float(part.truth.subs(by_name)) == pytest.approx(float(number), rel=rel)
+
+
+def _close(a, b, rel=1e-6):
+    np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rel, atol=1e-10)
+
+
+# --- SGLD: formulas ------------------------------------------------------------------------------
+
+
+def test_stationary_variances():
+    """The chain is linear in its noise: its variance is the sum of squared responses to a kick."""
+    h, eta, s = 1.7, 0.9, 2.5
+
+    def response(xi, slip, steps=400):
+        w, squares = 0.0, 0.0
+        for t in range(steps):
+            slope = h * w + (slip if t == 0 else 0.0)
+            w = w - 0.5 * eta * slope + np.sqrt(eta) * (xi if t == 0 else 0.0)
+            squares += w**2
+        return squares
+
+    point = {"h": h, "eta": eta, "S": s}
+    _agrees(SGLD["part_c"], point, response(1.0, 0.0))
+    _agrees(SGLD["part_d"], point, response(1.0, 0.0) + s * response(0.0, 1.0))
+
+
+def test_largest_step():
+    limit = sgld_bank.largest_step()
+    curvature = torch.from_numpy(np.diag(sgld_bank.CURVATURES))
+    assert torch.isfinite(sgld_covariance(curvature, 0.995 * limit)).all()
+    with pytest.raises(ValueError, match="4/λ_max"):
+        sgld_covariance(curvature, 1.005 * limit)
+
+
+def test_half_the_step():
+    ratio = sgld_bank.halving_the_step()
+    assert ratio["bias"] == pytest.approx((1 / 0.9 - 1) / (1 / 0.8 - 1), abs=0.02)
+    assert 1.1 < ratio["error"] < 2**0.5
+    assert len(SGLD["part_i"].options) == 9
+
+
+# --- SGLD: references ----------------------------------------------------------------------------
+
+
+def test_batches_are_right_on_average(rng):
+    x, y, w, _, kappa, gamma, centre = SGLD["part_b"].cases(rng)
+    batches = itertools.combinations(range(len(x)), 3)
+    each = [SGLD["part_b"].truth(x, y, w, torch.tensor(b), kappa, gamma, centre) for b in batches]
+    gibbs = Gibbs(linear(x, y), kappa, gamma, centre)
+    _close(np.mean(each, axis=0), energy_and_gradient(gibbs, w[None])[1][0])
+
+
+def test_states_are_those_of_the_library(rng):
+    c = regression(rng)
+    gibbs = Gibbs(linear(c.x, c.y, l2=0.5), 1.3)
+    posterior = conjugate_posterior(gibbs)
+    w0, step = normal(rng, 1, c.x.shape[1]), 0.02
+    generator = torch.Generator().manual_seed(0)
+    states = collect(sgld(gibbs, w0, step=step, draws=6, generator=generator))[0]
+    generator.manual_seed(0)
+    noise = torch.cat([torch.randn(w0.shape, generator=generator, dtype=w0.dtype) for _ in states])
+    precision = torch.linalg.inv(posterior.covariance)
+    force = sgld_bank._linear_force(precision.numpy(), posterior.mean.numpy())
+    _close(SGLD["part_e"].truth(force, w0[0], step, noise), states)
+    _close(SGLD["part_a"].truth(w0[0], force(w0[0]), step, noise[0]), states[0])
+    _close(force(w0[0]), force(w0[0].numpy()))
+
+
+def test_localisation_keeps_the_distance(rng):
+    mu, kappa, radius = SGLD["part_g"].cases(rng)
+    gamma = SGLD["part_g"].truth(mu, kappa, radius)
+    covariance = torch.linalg.inv(torch.diag(kappa * mu + gamma))
+    assert covariance.trace().item() == pytest.approx(radius**2) and gamma > 0
+
+
+def test_estimate_is_that_of_the_library(rng):
+    c = regression(rng)
+    gibbs = Gibbs(linear(c.x, c.y), 0.7)
+    draws = normal(rng, 4, 9, c.x.shape[1]) + normal(rng, 4, 1, c.x.shape[1])
+
+    def phi(w):
+        return torch.sin(w).sum()
+
+    losses = losses_at(gibbs.objective, draws.flatten(0, 1)).unflatten(0, (4, 9))
+    value, error = SGLD["part_h"].truth(losses, torch.sin(draws).sum(-1), 0.7)
+    estimate = bayesian_influence(gibbs, draws, phi)
+    _close(value, estimate.value)
+    _close(error, estimate.error)
+
+
+# --- transport: formulas -------------------------------------------------------------------------
+
+
+def test_quadratic_costs_by_quadrature():
+    """Both Gaussians have one covariance here, so D/κ is its own limit; κ = 3 will do."""
+    epsilon, l, g, h, r, kappa = 0.4, -0.7, 1.3, 0.8, 0.6, 3.0
+    w = np.linspace(-12, 12, 4001)
+    old, new = 0.5 * h * w**2, 0.5 * h * w**2 - epsilon * (l + g * w)
+    z_old, z_new = (np.exp(-kappa * energy).sum() for energy in (old, new))
+    shifted = np.exp(-kappa * 0.5 * h * (w - epsilon * r) ** 2)
+    shifted /= shifted.sum()
+    log_ratio = np.log(shifted, where=shifted > 0, out=np.zeros_like(w)) + kappa * new
+    point = {"epsilon": epsilon, "l": l, "g": g, "h": h, "r": r}
+    _agrees(TRANSPORT["part_b"], point, np.log(z_new / z_old) / kappa)
+    _agrees(TRANSPORT["part_c"], point, (shifted @ log_ratio + np.log(z_new)) / kappa)
+
+
+def test_order_of_the_least_cost():
+    costs = transport_bank.least_costs()
+    assert list(costs) == [0.2, 0.1, 0.05] and min(costs.values()) > 0
+    assert costs[0.1] / costs[0.05] == pytest.approx(16, rel=0.1)
+    assert sorted(TRANSPORT["part_d"].options) == ["fourth", "second", "third", "zero"]
+
+
+def test_cost_at_a_degenerate_minimum():
+    w = np.linspace(-2, 2, 400_001)
+    for epsilon in (0.5, 0.01):
+        lowest = (w**4 / 4 - epsilon * w).min()
+        _agrees(TRANSPORT["part_h"], {"epsilon": epsilon}, -lowest)
+    # With a shift, and at a finite κ: D/κ nears the formula as κ → ∞ and then ε → 0.
+    kappa, epsilon, r = 1e10, 1e-3, 0.8
+    w = np.linspace(-0.3, 0.5, 200_001)
+    log_p, log_new = -kappa * w**4 / 4, -kappa * (w**4 / 4 - epsilon * w)
+    p = np.exp(log_p - np.logaddexp.reduce(log_p))
+    moved = w + epsilon * r
+    energy = kappa * (moved**4 / 4 - epsilon * moved - w**4 / 4)
+    d = p @ energy + np.logaddexp.reduce(log_new) - np.logaddexp.reduce(log_p)
+    _agrees(TRANSPORT["part_h"], {"epsilon": epsilon}, d / kappa, rel=0.02)
+
+
+def test_cost_on_the_segment_is_free_of_the_shift():
+    costs = transport_bank.cost_on_the_segment()
+    assert len(costs) == 3
+    for cost in costs.values():
+        assert cost == pytest.approx(1, abs=0.005)
+
+
+# --- transport: references -----------------------------------------------------------------------
+
+
+def test_cost_of_a_shift_is_that_of_the_library(rng):
+    w, weights, loss, loss_k, kappa, epsilon, r = TRANSPORT["part_a"].cases(rng)
+
+    def each(v, which):
+        return torch.where(which == 0, loss_k(v), loss(v) - loss_k(v)).squeeze(-1)
+
+    rows = torch.arange(2.0, dtype=w.dtype)
+    objective = Objective(lambda v, row: v, each, rows, rows)
+    gibbs = Gibbs(objective, kappa)
+    by_library = shift_kl(gibbs, 0, epsilon, lambda v: 0 * v + r, w[:, None], weights)
+    truth = TRANSPORT["part_a"].truth(w, weights, loss, loss_k, kappa, epsilon, r)
+    _close(truth, by_library)
+    assert truth > 0
+
+
+def test_best_shift_is_minus_the_influence(rng):
+    x, y, sigma, tau, k = TRANSPORT["part_e"].cases(rng)
+    gibbs = Gibbs(linear(x, y, l2=1 / tau**2), 1 / sigma**2)
+    best = TRANSPORT["part_e"].truth(x, y, sigma, tau, k)
+    _close(best, -conjugate_influence(gibbs)[k])
+    # Neighbouring shifts cost more, by the divergence itself.
+    posterior = conjugate_posterior(gibbs)
+    beta = torch.ones(len(x), dtype=x.dtype)
+    beta[k] -= 1e-3
+    changed = conjugate_posterior(gibbs, beta)
+    for away in 0.1 * normal(rng, 5, len(best)):
+        near, far = (
+            gaussian_kl(Gaussian(posterior.mean + 1e-3 * r, posterior.covariance), changed)
+            for r in (torch.from_numpy(best), torch.from_numpy(best) + away)
+        )
+        assert far > near
+
+
+def test_gaussian_divergence_is_that_of_the_library(rng):
+    mean_q, cov_q, mean_p, cov_p = TRANSPORT["part_f"].cases(rng)
+    truth = TRANSPORT["part_f"].truth(mean_q, cov_q, mean_p, cov_p)
+    _close(truth, gaussian_kl(Gaussian(mean_q, cov_q), Gaussian(mean_p, cov_p)))
+    assert TRANSPORT["part_f"].truth(mean_q, cov_q, mean_q, cov_q) == pytest.approx(0, abs=1e-12)
