@@ -116,7 +116,8 @@ def covariance(a: Tensor, b: Tensor, weights: Tensor | None = None) -> Tensor:
 
 def _probabilities(weights: Tensor, m: int) -> Tensor:
     shaped("weights", weights, m)
-    if weights.min() < 0 or abs(weights.sum() - 1) > 1e-8:
+    tolerance = max(1e-8, 100 * torch.finfo(weights.dtype).eps)
+    if weights.min() < 0 or abs(weights.sum() - 1) > tolerance:
         raise ValueError("weights: expected non-negative numbers that sum to one")
     return weights
 
@@ -212,26 +213,20 @@ def bayesian_influence(
 
     draws: (chains, draws, p), or an iterable of states (chains, p), of which `block` are held at a
     time.  phi: w ↦ scalar, or (k,) for k observables at once. The error is the spread between
-    chains, which should be many and independent. Raises ValueError with fewer than two chains or
-    two draws, or if a loss or φ is not finite. Equation eq-bif; Kreer et al. (2025).
+    chains, which should be independent and many: below a hundred it is itself uncertain. Raises
+    ValueError with fewer than two chains or two draws, or if a loss or φ is not finite.
+    Equation eq-bif; Kreer et al. (2025).
     """
     count("block", block)
     if isinstance(draws, Tensor):
         draws = shaped("draws", draws, "chains", "draws", "p").unbind(dim=1)
-    states, sums = iter(draws), None
-    while held := list(islice(states, block)):
-        w = torch.stack(held, dim=1)  # (chains, block, p)
-        flat = w.reshape(-1, w.shape[-1])
-        losses = losses_at(gibbs.objective, flat).unflatten(0, w.shape[:2])
-        phis = vmap(phi)(flat)
-        if not torch.isfinite(losses).all() or not torch.isfinite(phis).all():
-            raise ValueError("draws: a loss or phi is not finite at some draw")
-        if phis.ndim > 2:
-            raise ValueError(f"phi: expected a scalar or shape (k,), got {tuple(phis.shape[1:])}")
-        vector = phis.ndim == 2
-        new = _Comoments.of(losses, phis.reshape(*w.shape[:2], -1))
-        sums = new if sums is None else sums.merged(new)
-    if sums is None or sums.product.shape[0] < 2 or sums.count < 2:
+    states = iter(draws)
+    sums, vector = None, False
+    while new := _block_of(gibbs, list(islice(states, block)), phi):
+        vector = new.vector
+        sums = new.sums if sums is None else sums.merged(new.sums)
+        del new  # before the next block is drawn
+    if sums is None or len(sums.a) < 2 or sums.count < 2:
         raise ValueError("draws: expected at least two chains of at least two draws")
     value, error = sums.covariance()
     value, error = -gibbs.inverse_temperature * value, gibbs.inverse_temperature * error
@@ -275,6 +270,30 @@ class _Comoments:
         each = self.product / self.count + torch.einsum("cn,ck->cnk", far_a, far_b)
         each = each * (chains * self.count / (chains * self.count - 1))
         return each.mean(dim=0), each.std(dim=0) / chains**0.5
+
+
+@dataclass(frozen=True)
+class _Block:
+    sums: _Comoments
+    vector: bool  # whether φ has a dimension of its own
+
+
+def _block_of(gibbs: Gibbs, states: list[Tensor], phi: Observable) -> _Block | None:
+    """What a block of states (chains, p) adds; None if there are none."""
+    if not states:
+        return None
+    for state in states:
+        sized("draws", state, "chains", "p")
+    w = torch.stack(states, dim=1)  # (chains, block, p)
+    flat = w.reshape(-1, w.shape[-1])
+    losses = losses_at(gibbs.objective, flat).unflatten(0, w.shape[:2])
+    if not torch.isfinite(losses).all():
+        raise ValueError("draws: a loss is not finite at some draw")
+    phis = finite("phi", vmap(phi)(flat))
+    if phis.ndim > 2:
+        raise ValueError(f"phi: expected a scalar or shape (k,), got {tuple(phis.shape[1:])}")
+    sums = _Comoments.of(losses, phis.reshape(*w.shape[:2], -1))
+    return _Block(sums, phis.ndim == 2)
 
 
 # --- exact references ----------------------------------------------------------------------------
@@ -350,7 +369,7 @@ def conjugate_posterior(gibbs: Gibbs, beta: Tensor | None = None) -> Gaussian:
         raise ValueError("gibbs: singular precision; add a penalty or a localisation")
     pull = weighted.T @ y
     if gibbs.localisation:
-        pull = pull + gibbs.localisation * gibbs.centre
+        pull = pull + gibbs.localisation * sized("centre", gibbs.centre, x.shape[1])
     return Gaussian(
         torch.cholesky_solve(pull[:, None], factor)[:, 0], torch.cholesky_inverse(factor)
     )

@@ -90,7 +90,7 @@ def direct(curvature: Tensor, damping: float = 0.0) -> Solve:
     damping or `pseudoinverse`. Negative eigenvalues pass, with the sign they have.
     Equation eq-damped.
     """
-    values, vectors = _spectrum(curvature)
+    values, vectors = spectrum("curvature", curvature)
     shifted = values + positive("damping", damping, or_zero=True)
     if shifted.abs().min() <= torch.finfo(values.dtype).eps ** 0.75 * shifted.abs().max():
         raise ValueError("curvature: singular matrix; give a positive damping or a pseudoinverse")
@@ -102,19 +102,23 @@ def pseudoinverse(curvature: Tensor, rtol: float = 1e-9) -> Solve:
 
     What is dropped answers zero, however hard an example pulls in that direction.
     """
-    values, vectors = _spectrum(curvature)
+    values, vectors = spectrum("curvature", curvature)
     keep = values.abs() > positive("rtol", rtol) * values.abs().max()
     inverse = torch.where(keep, 1 / torch.where(keep, values, 1.0), 0.0)
     return lambda v: ((rows_of("v", v, len(values)) @ vectors) * inverse) @ vectors.T
 
 
-def _spectrum(curvature: Tensor) -> tuple[Tensor, Tensor]:
-    rows, columns = shaped("curvature", curvature, "p", "p").shape
+def spectrum(name: str, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, shape (p,), and eigenvectors, shape (p, p), of a symmetric matrix.
+
+    Raises ValueError, calling it `name`, if it is not square and symmetric.
+    """
+    rows, columns = shaped(name, matrix, "p", "p").shape
     if rows != columns or rows == 0:
-        raise ValueError(f"curvature: expected shape (p, p), got {(rows, columns)}")
-    if (curvature - curvature.T).abs().max() > 1e-8 * curvature.abs().max():
-        raise ValueError("curvature: expected a symmetric matrix of shape (p, p)")
-    return torch.linalg.eigh((curvature + curvature.T) / 2)
+        raise ValueError(f"{name}: expected shape (p, p), got {(rows, columns)}")
+    if (matrix - matrix.T).abs().max() > 1e-8 * matrix.abs().max():
+        raise ValueError(f"{name}: expected a symmetric matrix of shape (p, p)")
+    return torch.linalg.eigh((matrix + matrix.T) / 2)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from lib._validate import count, positive, shaped
 from lib.bayesian import Gibbs, energy_and_gradient, restraint
+from lib.influence import spectrum
 
 Step = Callable[[Tensor], Tensor]
 
@@ -111,8 +112,10 @@ def _run(
     if not isinstance(generator, torch.Generator):
         raise ValueError(f"generator: expected a torch.Generator, got {type(generator).__name__}")
 
+    start = w0.clone()
+
     def states() -> Iterator[Tensor]:
-        w = w0.clone()
+        w = start
         total = burn_in + draws * thin
         bar = tqdm(total=total, desc=name, delay=10, disable=not progress, leave=False)
         with bar:
@@ -122,7 +125,7 @@ def _run(
                     raise ValueError(f"step: {name} diverged at step {t}; take a smaller one")
                 bar.update()
                 if t > burn_in and (t - burn_in) % thin == 0:
-                    yield w
+                    yield w.clone()  # the caller may do with it as he likes
 
     return states()
 
@@ -166,7 +169,7 @@ def sgld_covariance(curvature: Tensor, step: float, gradient_noise: Tensor | Non
     ValueError unless 0 < η < 4 / λ_max(H), beyond which there is no stationary distribution.
     Equations eq-step-bias, eq-batch-bias.
     """
-    values, vectors = torch.linalg.eigh(shaped("curvature", curvature, "p", "p"))
+    values, vectors = spectrum("curvature", curvature)
     if values.min() <= 0:
         raise ValueError("curvature: expected a positive definite matrix")
     if positive("step", step) >= 4 / values.max():
@@ -174,8 +177,8 @@ def sgld_covariance(curvature: Tensor, step: float, gradient_noise: Tensor | Non
     kept = 1 - 0.5 * step * values
     added = step * torch.eye(len(values), dtype=values.dtype, device=values.device)
     if gradient_noise is not None:
-        noise = shaped("gradient_noise", gradient_noise, *curvature.shape)
-        added = added + 0.25 * step**2 * vectors.T @ noise @ vectors
+        spectrum("gradient_noise", shaped("gradient_noise", gradient_noise, *curvature.shape))
+        added = added + 0.25 * step**2 * vectors.T @ gradient_noise @ vectors
     return vectors @ (added / (1 - torch.outer(kept, kept))) @ vectors.T
 
 
@@ -218,7 +221,7 @@ def diagnostics(traces: Tensor) -> Diagnostics:
         raise ValueError(
             f"traces: expected two chains of four draws or more, got {tuple(traces.shape)}"
         )
-    if (traces.amax(dim=(0, 1)) == traces.amin(dim=(0, 1))).any():
+    if (traces.amax(dim=1) == traces.amin(dim=1)).all(dim=0).any():
         raise ValueError("traces: a quantity never moves; were all proposals refused?")
     array = traces.detach().cpu().double().numpy()
     rhat = array_stats.rhat(array, chain_axis=0, draw_axis=1)

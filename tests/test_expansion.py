@@ -19,7 +19,7 @@ from lib.objective import Objective
 # Torch compiles its own rules when a forward derivative is first asked for.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 
-few = settings(deadline=None, max_examples=5, derandomize=True)
+few = settings(deadline=None, max_examples=4, derandomize=True)
 seeds = st.integers(0, 10**6)
 NAN = float("nan")
 
@@ -304,14 +304,14 @@ def test_quadrature_gives_the_moments_of_isserlis(seed, indices):
     assert got == pytest.approx(want if len(indices) % 2 == 0 else 0, rel=1e-9, abs=1e-9)
 
 
-@settings(few, max_examples=10)
+@pytest.mark.parametrize("prior", [True, False])
+@pytest.mark.parametrize("p", [1, 2, 3])
+@settings(few, max_examples=3)
 @given(
-    seeds,
-    st.integers(1, 3),
-    st.sampled_from([0.4, 1.0, 2.5]),
-    st.sampled_from([0.0, 0.7]),
-    st.sampled_from([0.0, 1.2]),
-    st.booleans(),
+    seed=seeds,
+    kappa=st.sampled_from([0.4, 1.0, 2.5]),
+    ridge=st.sampled_from([0.7, 0.0]),
+    gamma=st.sampled_from([1.2, 0.0]),
 )
 def test_every_term_by_cumulants(seed, p, kappa, ridge, gamma, prior):
     world = World(seed, p, kappa, ridge, gamma, prior)
@@ -326,7 +326,7 @@ def test_every_term_by_cumulants(seed, p, kappa, ridge, gamma, prior):
             assert (term == 0).all()
 
 
-@settings(few, max_examples=3)
+@settings(few, max_examples=2)
 @given(seeds)
 def test_without_weights_every_example_counts_once(seed):
     world = World(seed, 2, weighted=False)
@@ -336,8 +336,9 @@ def test_without_weights_every_example_counts_once(seed):
         close(term, want[name])
 
 
-@settings(few, max_examples=4)
-@given(seeds, st.integers(2, 3))
+@pytest.mark.parametrize("p", [2, 3])
+@settings(few, max_examples=2)
+@given(seed=seeds)
 def test_a_rotation_of_the_parameters_leaves_every_term(seed, p):
     world = World(seed, p)
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(p, p)))[0]
@@ -346,8 +347,9 @@ def test_a_rotation_of_the_parameters_leaves_every_term(seed, p):
         close(after[name], before[name])
 
 
-@few
-@given(seeds, st.integers(1, 3))
+@pytest.mark.parametrize("p", [1, 3])
+@settings(few, max_examples=2)
+@given(seed=seeds)
 def test_without_a_penalty_so_does_any_linear_map(seed, p):
     world = World(seed, p, ridge=0.0, gamma=0.0)
     rng = np.random.default_rng(seed)
@@ -357,8 +359,7 @@ def test_without_a_penalty_so_does_any_linear_map(seed, p):
         close(after[name], before[name], 1e-8)
 
 
-@settings(few, max_examples=3)
-@given(seeds)
+@pytest.mark.parametrize("seed", [7])
 def test_order_of_the_examples_does_not_matter(seed):
     world = World(seed, 2)
     before = world.terms()
@@ -369,7 +370,7 @@ def test_order_of_the_examples_does_not_matter(seed):
         close(after[name], before[name][order])
 
 
-@settings(few, max_examples=3)
+@settings(few, max_examples=2)
 @given(seeds, st.integers(2, 5))
 def test_temperature_and_repetition(seed, times):
     """Without restraints only (1,1) stays as κ grows: the others fall like 1/κ.
@@ -394,8 +395,7 @@ def test_temperature_and_repetition(seed, times):
         close(repeated[name], (term.numpy() / times**order)[np.arange(times * 4) % 4])
 
 
-@settings(few, max_examples=2)
-@given(seeds)
+@pytest.mark.parametrize("seed", [7])
 def test_observable_and_loss_are_on_a_par(seed):
     """With φ = L_j, what (k, m) says of i and j is what (m, k) says of j and i."""
     world = World(seed, 2)
@@ -530,10 +530,8 @@ VARIANTS = {
         ("logistic", "plain"),
         ("logistic", "localised"),
         ("logistic", "everything"),
-        ("poisson", "plain"),
         ("poisson", "prior"),
         ("poisson", "everything"),
-        ("tanh", "plain"),
         ("tanh", "weighted"),
         ("tanh", "everything"),
     ],

@@ -17,7 +17,7 @@ import scipy.stats
 import sympy as sp
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
-from torch.func import grad, jacfwd, jacrev
+from torch.func import grad, jacrev
 
 from lib import bayesian
 from lib.models import linear
@@ -31,7 +31,7 @@ def step_hint(w, gradient, step, xi):
 
 
 def step_numpy(w, gradient, step, xi):
-    return np.subtract(w, gradient.numpy() * step / 2) + np.sqrt(step) * xi.numpy()
+    return np.subtract(w.numpy(), gradient.numpy() * step / 2) + np.sqrt(step) * xi.numpy()
 
 
 def step_list(w, gradient, step, xi):
@@ -311,10 +311,10 @@ def estimate_pairs(losses, phi, kappa):
 
 
 def estimate_library(losses, phi, kappa):
-    n, total = losses.shape[2], phi.numel()
+    n = losses.shape[2]
     value = -kappa * bayesian.covariance(losses.reshape(-1, n), phi.reshape(-1, 1))[:, 0]
     error = torch.var_mean(_chains(losses, phi, kappa), 0)[0].div(len(phi)).sqrt()
-    return value * total / (total - 1), error
+    return value, error
 
 
 def estimate_float32(losses, phi, kappa):
@@ -511,11 +511,12 @@ def _mean(x, y, sigma, tau, beta):
     return torch.linalg.solve(precision, x.T @ (beta * y) / sigma**2)
 
 
-def shift_autodiff(x, y, sigma, tau, k):
-    mean = jacfwd(
-        lambda epsilon: _mean(x, y, sigma, tau, 1 - epsilon * (torch.arange(len(y)) == k))
-    )
-    return mean(torch.zeros((), dtype=x.dtype))
+def shift_backward(x, y, sigma, tau, k):
+    """Each coordinate of the mean, differentiated in the weight taken from z_k."""
+    epsilon = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    beta = torch.ones_like(y) - epsilon * torch.eye(len(y), dtype=x.dtype)[k]
+    mean = _mean(x, y, sigma, tau, beta)
+    return [torch.autograd.grad(m, epsilon, retain_graph=True)[0] for m in mean]
 
 
 def shift_jacobian(x, y, sigma, tau, k):
@@ -678,7 +679,7 @@ TRANSPORT = {
     "transport.part_e": {
         "hint": shift_hint,
         "ridge": shift_ridge,
-        "autodiff": shift_autodiff,
+        "backward": shift_backward,
         "jacobian": shift_jacobian,
         "library": shift_library,
         "covariance": shift_covariance,
