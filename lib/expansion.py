@@ -43,8 +43,8 @@ def expansion(
     Equations eq-term-11 to eq-term-prior; Kreer et al. (2025), appendix A, has the first two.
     """
     p = len(shaped("w_star", w_star, "p"))
-    if p > MOST_PARAMETERS:
-        raise ValueError(f"w_star: expected at most {MOST_PARAMETERS} parameters, got {p}")
+    if not 1 <= p <= MOST_PARAMETERS:
+        raise ValueError(f"w_star: expected 1 to {MOST_PARAMETERS} parameters, got {p}")
     objective, kappa = gibbs.objective, gibbs.inverse_temperature
     if beta is not None:
         shaped("beta", beta, objective.n)

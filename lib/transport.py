@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import jacfwd, vmap
+from torch.func import grad, jacfwd, vmap
 
 from lib._validate import count, finite, number, shaped
 from lib.bayesian import Gaussian, Gibbs, average, energy, losses_at
 from lib.counterfactuals import fit
-from lib.influence import parameter_influence
+from lib.influence import direct, parameter_influence, spectrum
 from lib.objective import Objective, hessian, weighted_loss
 
 Shift = Callable[[Tensor], Tensor]
@@ -39,19 +39,17 @@ def shift_kl(
     k = count("k", k, least=0, most=objective.n - 1)
     beta = torch.ones(objective.n, dtype=w.dtype, device=w.device)
     beta[k] = 1 - number("epsilon", epsilon)
-    moved = w + epsilon * vmap(shift)(w)
-    jacobian = torch.eye(w.shape[1], dtype=w.dtype, device=w.device) + epsilon * vmap(
-        jacfwd(shift)
-    )(w)
-    sign, log_volume = torch.linalg.slogdet(jacobian)
+    r = shaped("shift", vmap(shift)(w), *w.shape)
+    stretch = finite("shift", vmap(jacfwd(shift))(w))
+    eye = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+    sign, log_volume = torch.linalg.slogdet(eye + epsilon * stretch)
     if (sign <= 0).any():
         raise ValueError("epsilon: the map folds; expected det(I + ε ∇r) > 0 at every point")
-    gained = energy(gibbs, moved, beta) - energy(gibbs, w)
-    tilt = gibbs.inverse_temperature * epsilon * losses_at(objective, w)[:, k]
+    gained = average(energy(gibbs, w + epsilon * r, beta) - energy(gibbs, w) - log_volume, weights)
     # log Z_ε/Z = log E_p[exp(κ ε L_k)]; far out L_k may be huge where no mass is.
+    tilt = gibbs.inverse_temperature * epsilon * losses_at(objective, w)[:, k]
     log_mass = -torch.full_like(tilt, len(tilt)).log() if weights is None else weights.log()
-    log_z = torch.logsumexp(tilt + log_mass, dim=0)
-    return average(gained - log_volume, weights) + log_z
+    return gained + torch.logsumexp(tilt + log_mass, dim=0)
 
 
 def asymptotic_cost(
@@ -60,7 +58,8 @@ def asymptotic_cost(
     """F(r, ε) = lim κ→∞ of D(S_# p ‖ p_ε)/κ at a unique minimum w*, for r = r(w*); a scalar.
 
     Not a Taylor series: it minimises the perturbed loss. The objective must be convex, as for
-    `fit`. Equation eq-asymptotic-cost; Mlodozeniec et al. (2025).
+    `fit`; a penalty is part of L, so it is taken to grow with κ. Raises ValueError if w_star is no
+    minimum. Equation eq-asymptotic-cost; Mlodozeniec et al. (2025).
     """
     beta = _downweighted(objective, w_star, k, epsilon)
     shaped("r", r, *w_star.shape)
@@ -85,6 +84,10 @@ def influence_shift(objective: Objective, w_star: Tensor, k: int) -> Tensor:
     Equation eq-r-if.
     """
     k = count("k", k, least=0, most=objective.n - 1)
+    shaped("w_star", w_star, "p")
+    slope = grad(lambda w: weighted_loss(objective, w))(w_star)
+    if (slope @ direct(hessian(objective, w_star))(slope)).abs().sqrt() > 1e-6:
+        raise ValueError("w_star: expected a minimum of the loss; its gradient is not zero")
     return -parameter_influence(objective, w_star)[k]
 
 
@@ -103,19 +106,21 @@ def gaussian_kl(q: Gaussian, p: Gaussian) -> Tensor:
 
     Equation eq-gaussian-kl.
     """
-    root_p, root_q = _root("p", p), _root("q", q)
+    _alike(q, p)
+    root_p, root_q = (torch.linalg.cholesky(g.covariance) for g in (p, q))
     spread = torch.linalg.solve_triangular(root_p, root_q, upper=False)
     apart = torch.linalg.solve_triangular(root_p, (p.mean - q.mean)[:, None], upper=False)
     volume = 2 * (root_p.diagonal().log().sum() - root_q.diagonal().log().sum())
     return 0.5 * ((spread**2).sum() - len(p.mean) + (apart**2).sum() + volume)
 
 
-def _root(name: str, gaussian: Gaussian) -> Tensor:
-    d = len(finite(name, gaussian.mean))
-    factor, failed = torch.linalg.cholesky_ex(shaped(name, gaussian.covariance, d, d))
-    if failed:
-        raise ValueError(f"{name}: expected a positive definite covariance")
-    return factor
+def _alike(q: Gaussian, p: Gaussian) -> None:
+    d = len(shaped("q", q.mean, "d"))
+    for name, gaussian in (("q", q), ("p", p)):
+        shaped(name, gaussian.mean, d)
+        values, _ = spectrum(name, shaped(name, gaussian.covariance, d, d))
+        if values[0] <= torch.finfo(values.dtype).eps ** 0.75 * values[-1]:
+            raise ValueError(f"{name}: expected a positive definite covariance")
 
 
 def gaussian_map(q: Gaussian, p: Gaussian) -> tuple[Tensor, Tensor]:
@@ -124,7 +129,7 @@ def gaussian_map(q: Gaussian, p: Gaussian) -> tuple[Tensor, Tensor]:
     A = Q^(−1/2) (Q^(1/2) P Q^(1/2))^(1/2) Q^(−1/2), b = μ_p − A μ_q; shapes (p, p) and (p,).
     Equation eq-gaussian-map.
     """
-    _root("q", q), _root("p", p)
+    _alike(q, p)
     half = _power(q.covariance, 0.5)
     inverse_half = _power(q.covariance, -0.5)
     matrix = inverse_half @ _power(half @ p.covariance @ half, 0.5) @ inverse_half

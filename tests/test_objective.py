@@ -84,6 +84,19 @@ def problem(kind, seed):
         return models.location(torch.tensor(x)), w, lambda w: 0.5 * ((x - w) ** 2).sum(axis=1)
     if kind == "ab":
         return models.ab_model(torch.tensor(y)), w[:2], lambda w: 0.5 * (y - w[0] * w[1]) ** 2
+    if kind == "double well":
+        return (
+            models.double_well(torch.tensor(y), 0.3),
+            w[:1],
+            lambda w: 0.3 * (w[0] ** 2 - 1) ** 2 - y * w[0],
+        )
+    if kind == "poisson":
+        counts = np.abs(y).round()
+        return (
+            models.poisson(torch.tensor(x), torch.tensor(counts), 0.4),
+            w,
+            lambda w: np.exp(x @ w) - counts * (x @ w),
+        )
     if kind == "valley":
         return models.valley(torch.tensor(y)), w[:2], lambda w: 0.5 * w[0] ** 2 + y * w[1]
     sizes = (3, 4, 3) if kind == "classes" else (3, 2, 4, 1)
@@ -104,7 +117,17 @@ def problem(kind, seed):
     return made, w, each
 
 
-KINDS = ["linear", "logistic", "location", "ab", "valley", "classes", "deep"]
+KINDS = [
+    "linear",
+    "logistic",
+    "poisson",
+    "location",
+    "ab",
+    "valley",
+    "double well",
+    "classes",
+    "deep",
+]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -268,6 +291,9 @@ VECTOR_LOSS = Objective(LINE.predict, lambda f, y: f - y, X, Y)
         ("z", lambda: models.location(Y)),
         ("z", lambda: models.ab_model(X)),
         ("s", lambda: models.valley(X)),
+        ("s", lambda: models.double_well(X)),
+        ("y", lambda: models.poisson(X, -1 - Y.abs())),
+        ("y", lambda: models.poisson(X, Y[1:])),
         ("sizes", lambda: models.MLP((3,))),
         ("sizes", lambda: models.MLP((3, 0, 1))),
         ("sizes", lambda: models.MLP((3, 1.5))),

@@ -77,7 +77,7 @@ def explorable(browser, site):
         page.goto(f"{site.as_uri()}/book/{chapter}.html")
         figure = page.locator(f"#{name}")
         figure.scroll_into_view_if_needed()
-        figure.locator(".handle").wait_for()
+        figure.locator(".explore-canvas svg").wait_for()
         return figure
 
     yield opened
@@ -143,6 +143,110 @@ def test_ab_explorable_shows_the_closed_form(explorable):
         assert a * b == pytest.approx(2, rel=0.02)
         assert on_ab == pytest.approx((z - 2) * length / (3 * length + lam), rel=0.02)
         assert on_square == pytest.approx(4 * (z - 2) / (3 * length + lam), rel=0.02)
+
+
+def _press(figure, *keys):
+    """Press keys on the controls in turn: one string of keys for each, '+' right, '-' left."""
+    for control, pressed in zip(figure.locator("input").all(), keys, strict=True):
+        control.focus()
+        for key in pressed:
+            figure.page.keyboard.press("ArrowRight" if key == "+" else "ArrowLeft")
+
+
+def _plane(low, high, points):
+    axis = np.linspace(low, high, points)
+    return np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+
+
+def _weighted(energy):
+    mass = np.exp(energy.min() - energy)
+    return mass / mass.sum()
+
+
+def test_bif_explorable_shows_the_mean_of_a_new_posterior(explorable):
+    figure = explorable("03_bayesian_influence", "explore-bif")
+    x = np.random.default_rng(5).standard_normal((6, 2)) @ [[1.0, 0.5], [-0.3, 1.2]]
+    y = np.array([1.0, -1, 1, 1, -1, 1])
+    w = _plane(-11, 11, 301)
+    losses = np.logaddexp(0, -y * (w @ x.T))
+    phi = 1 / (1 + np.exp(-w @ [1.1, 0.4]))
+
+    def mean(beta):
+        return _weighted(losses @ beta + 0.2 * (w**2).sum(1)) @ phi
+
+    for keys in (("", ""), ("++", "---"), ("-", "++++++++++")):
+        _press(figure, *keys)
+        example, weight, shown, predicted, bif = _numbers(figure.locator("output").inner_text())
+        e = np.eye(6)[int(example) - 1]
+        slope = (mean(1 + 1e-3 * e) - mean(1 - 1e-3 * e)) / 2e-3
+        assert shown == pytest.approx(mean(1 + (weight - 1) * e), abs=6e-4)
+        assert bif == pytest.approx(slope, abs=6e-5)
+        assert predicted == pytest.approx(mean(np.ones(6)) + slope * (weight - 1), abs=6e-4)
+
+
+def test_draws_explorable_converges_at_a_small_step_only(explorable):
+    figure = explorable("03b_sampling", "explore-draws")
+    off = {}
+    for keys in (("", "+++++++"), ("++", "")):
+        _press(figure, *keys)
+        draws, step, gap, error = _numbers(figure.locator("output").inner_text())
+        assert draws == 64 * 300
+        off[step] = gap / error
+    assert off[0.005] < 3 < off[0.04]
+
+
+def test_hyperbola_explorable_shows_what_a_grid_gives(explorable):
+    figure = explorable("03d_power_series", "explore-hyperbola")
+    z = np.array([0.4, 1.1, 1.9, 2.4, 3.2])
+    w = _plane(-8, 10, 451)
+    a, b = w.T
+    losses = 0.5 * (z[:, None] - a * b) ** 2
+    for keys in (("", "", ""), ("+", "-", "++"), ("--", "++", "----")):
+        _press(figure, *keys)
+        text = figure.locator("output").inner_text()
+        at, other, gamma, kappa, ab, damped_ab, square, damped_square = _numbers(text)
+        anchor = np.array([at, z.mean() / at])
+        assert other == pytest.approx(anchor[1], abs=6e-3)
+        mass = _weighted(kappa * losses.sum(0) + gamma / 2 * ((w - anchor) ** 2).sum(1))
+        centred = losses[-1] - mass @ losses[-1]
+        assert ab == pytest.approx(-kappa * mass @ (centred * a * b), abs=2e-3)
+        assert square == pytest.approx(-kappa * mass @ (centred * a * a), abs=4e-3)
+        length, pull = anchor @ anchor, z[-1] - z.mean()
+        below = 5 * length + gamma / kappa
+        assert damped_ab == pytest.approx(pull * length / below, abs=2e-3)
+        assert damped_square == pytest.approx(2 * z.mean() * pull / below, abs=4e-3)
+
+
+def test_sliding_the_anchor_follows_the_hyperbola(explorable):
+    figure = explorable("03d_power_series", "explore-hyperbola")
+    control = figure.locator("input").last
+    before = int(control.input_value())
+    box = figure.locator(".handle").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    mouse = figure.page.mouse
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x - 40, y - 120, steps=5)
+    mouse.up()
+    moved = figure.locator(".handle").bounding_box()
+    assert int(control.input_value()) < before and moved["y"] < box["y"] - 20
+
+
+def test_shift_explorable_shows_the_divergence_of_two_densities(explorable):
+    figure = explorable("03e_transport", "explore-shift")
+    x, y = np.array([-0.8, 0.3, 0.9, 1.4, 0.5]), np.array([1.0, 1, 2, 3, 4])
+    w = np.linspace(-6, 5, 200001)
+    losses = np.exp(np.outer(w, x)) - np.outer(w, x) * y
+    new = losses @ np.array([1, 1, 1, 1, 0.5])
+    rates = np.exp(w[losses.sum(1).argmin()] * x)
+    pull = x[-1] * (rates[-1] - y[-1]) / (x * x * rates).sum()  # H⁻¹∇L_k at the minimum
+    for keys in (("", ""), ("+", "----"), ("-", "--------")):
+        _press(figure, *keys)
+        kappa, r, shown, best = _numbers(figure.locator("output").inner_text().replace("κ", ""))
+        p, target = _weighted(kappa * losses.sum(1)), _weighted(kappa * new)
+        log_ratio = np.log(p + 1e-300) - np.log(np.interp(w + 0.5 * r, w, target) + 1e-300)
+        assert shown == pytest.approx(p @ log_ratio, abs=2e-3)
+        assert best == pytest.approx(pull, abs=6e-4)
 
 
 GOOD_PAGE = """<!doctype html><html lang="en"><head><title>A page</title>

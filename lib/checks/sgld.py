@@ -75,6 +75,17 @@ part_a = Function(
             "The ½ belongs to the drift alone. The noise is √η ξ.",
         ),
         Mistake(
+            "half under the root",
+            lambda w, g, step, xi: w - 0.5 * step * g + (0.5 * step) ** 0.5 * xi,
+            "The ½ belongs to the drift alone. With √(η/2) ξ small steps sample exp(−2U), "
+            "twice as cold.",
+        ),
+        Mistake(
+            "noise unscaled",
+            lambda w, g, step, xi: w - 0.5 * step * g + xi,
+            "ξ has variance 1, however small the step. The noise must have variance η: √η ξ.",
+        ),
+        Mistake(
             "the move alone",
             lambda w, g, step, xi: step**0.5 * xi - 0.5 * step * g,
             "This is the move alone. The new state is w plus the move.",
@@ -169,6 +180,11 @@ part_b = Function(
             "κ is missing: the energy is κ Σ L_i plus the restraint.",
         ),
         Mistake(
+            "neither κ nor n/m",
+            _two_pulls(lambda pull, away, scale, kappa, gamma: pull + gamma * away),
+            "Two factors are missing on the losses: κ, and n/m for what the batch leaves out.",
+        ),
+        Mistake(
             "κ on the restraint",
             _two_pulls(
                 lambda pull, away, scale, kappa, gamma: kappa * (scale * pull + gamma * away)
@@ -201,6 +217,18 @@ part_b = Function(
             "restraint halved",
             _two_pulls(lambda p, away, scale, kappa, g: kappa * scale * p + 0.5 * g * away),
             "The ½ of ½γ‖w − w*‖² goes when it is differentiated: γ(w − w*).",
+        ),
+        Mistake(
+            "restraint doubled",
+            _two_pulls(lambda p, away, scale, kappa, g: kappa * scale * p + 2 * g * away),
+            "½γ‖w − w*‖² has a ½ for the 2 to cancel: its gradient is γ(w − w*), not twice that.",
+        ),
+        Mistake(
+            "first rows",
+            lambda x, y, w, rows, kappa, gamma, centre: (
+                -kappa * len(x) / (m := len(rows)) * (y - x @ w)[:m] @ x[:m] + gamma * (w - centre)
+            ),
+            "These are the first m examples. `rows` holds the indices of the batch: x[rows].",
         ),
         Mistake(
             "all examples",
@@ -254,6 +282,12 @@ part_c = Formula(
             "Upside down: SGLD spreads too far, not too little. It diverges at ηh = 4.",
         ),
         Mistake(
+            "inflation only",
+            1 / _shrunk,
+            "This is the inflation, the factor on the posterior's variance 1/h. The product is "
+            "asked.",
+        ),
+        Mistake(
             "not squared",
             2 / _h,
             "w shrinks by 1 − ½ηh a step, so its variance shrinks by the square of that.",
@@ -296,6 +330,32 @@ part_d = Formula(
             "no gradient noise",
             1 / (_h * _shrunk),
             "This is the full batch's variance, part (c). Each noisy gradient adds ¼η²S to a step.",
+        ),
+        Mistake(
+            "exact posterior",
+            1 / _h,
+            "1/h is the posterior's variance. A finite step misses it, and noisy gradients miss it "
+            "by more.",
+        ),
+        Mistake(
+            "inflation only",
+            (1 + _eta * _noise / 4) / _shrunk,
+            "This is the factor on the posterior's variance 1/h. The product is asked.",
+        ),
+        Mistake(
+            "ηh/2, from (c)",
+            (1 + _eta * _noise / 4) / (_h * (1 - _eta * _h / 2)),
+            "The gradient's noise is right, the rest is not: ηh/4, as in part (c), not ηh/2.",
+        ),
+        Mistake(
+            "sign, from (c)",
+            (1 + _eta * _noise / 4) / (_h * (1 + _eta * _h / 4)),
+            "The gradient's noise is right; the sign below is flipped: 1 − ηh/4, as in part (c).",
+        ),
+        Mistake(
+            "other convention",
+            (1 + _eta * _noise / 2) / (_h * (1 - _eta * _h / 2)),
+            "Right for drift −η∇U and noise √(2η) ξ, which is a step of 2η here. Now it is −½η∇U.",
         ),
         Mistake(
             "½ not squared",
@@ -482,6 +542,11 @@ part_e = Function(
             "√(2η) goes with a drift of −η∇U. Beside −½η∇U it samples exp(−U/2), twice as hot.",
         ),
         Mistake(
+            "other convention",
+            _walk(lambda g, w, step, xi, t, w0: w - step * g(w) + (2 * step) ** 0.5 * xi[t]),
+            "Right sampler, other convention: these are steps of size 2η. Here the drift is −½η∇U.",
+        ),
+        Mistake(
             "noise unscaled",
             _walk(lambda g, w, step, xi, t, w0: w - 0.5 * step * g(w) + xi[t]),
             "The rows of `noise` are standard normal: multiply them by √η.",
@@ -537,6 +602,11 @@ part_f = Number(
             "At ηλ = 1 a step just halves w. It may overshoot: when does |1 − ½ηλ| reach 1?",
         ),
         Mistake(
+            "no curvature",
+            4.0,
+            "4 is the limit of ηλ, the step times the curvature. Which λ is it here?",
+        ),
+        Mistake(
             "flattest",
             4 / CURVATURES.min(),
             "The flattest direction allows that step. The steepest one diverges long before.",
@@ -572,7 +642,7 @@ part_f = Number(
 
 
 def _spectrum(rng: np.random.Generator) -> tuple:
-    p, flat = int(rng.integers(5, 10)), int(rng.integers(1, 4))
+    p, flat = int(rng.integers(5, 10)), int(rng.integers(2, 5))
     mu = np.exp(rng.uniform(np.log(0.1), np.log(10), p))
     kappa = float(rng.uniform(1.3, 3.0) ** rng.choice([-1, 1]))
     # A radius that even the curved directions alone would exceed, had γ not held them.
@@ -607,6 +677,12 @@ part_g = Function(
             "flat everywhere",
             lambda mu, kappa, radius: len(mu) / radius**2,
             "p/R² is for a loss that is flat everywhere. Along the other directions κμ holds too.",
+        ),
+        Mistake(
+            "one direction",
+            lambda mu, kappa, radius: 1 / radius**2,
+            "1/R² is for one flat direction and no other. Every direction adds its own 1/(κμ_i + "
+            "γ).",
         ),
         Mistake(
             "flat directions only",
@@ -685,28 +761,45 @@ def _from_moments(losses, phi, kappa):
     return value, factor * np.sqrt(squares / (chains**2 * (chains - 1)))
 
 
-def _each_chain(losses, phi, kappa, *, within=False):
-    """κ times each chain's covariance, about the means of all draws: (chains, n)."""
+def _each_chain(losses, phi, kappa, *, loss_axes=(0, 1), phi_axes=(0, 1), lost=None):
+    """κ times each chain's covariance: (chains, n). Means are taken over the axes given, none for
+    (); `lost` degrees of freedom in each chain, 1/C if not given."""
     a, b = losses.numpy(), phi.numpy()
-    axes = 1 if within else (0, 1)
-    a, b = a - a.mean(axes, keepdims=True), b - b.mean(axes, keepdims=True)
-    divisor = a.shape[1] - 1 if within else a.shape[1] - 1 / len(a)
+    a, b = (
+        v - v.mean(axes, keepdims=True) if axes else v
+        for v, axes in ((a, loss_axes), (b, phi_axes))
+    )
+    divisor = a.shape[1] - (1 / len(a) if lost is None else lost)
     return kappa * np.einsum("ctn,ct->cn", a, b) / divisor
 
 
-def _changed(value=lambda v: -v, error=lambda e, c, t: e.std(0, ddof=1) / c**0.5):
-    """A mistake in the value, from κ Cov, or in the error, from each chain's κ Cov."""
+def _standard_error(each, chains, draws):
+    return each.std(0, ddof=1) / chains**0.5
+
+
+WITHIN = {"loss_axes": 1, "phi_axes": 1}
+"""Each chain centred on its own means."""
+
+
+def _changed(value=lambda v: -v, error=_standard_error, **options):
+    """A mistake in the value, from κ Cov, or in the error, from each chain's κ Cov (which the
+    options change)."""
 
     def wrong(losses, phi, kappa):
-        each = _each_chain(losses, phi, kappa)
-        return value(each.mean(0)), error(each, *phi.shape)
+        pooled = _each_chain(losses, phi, kappa)
+        return value(pooled.mean(0)), error(_each_chain(losses, phi, kappa, **options), *phi.shape)
 
     return wrong
 
 
-def _within(losses, phi, kappa):
-    each = _each_chain(losses, phi, kappa, within=True)
-    return -each.mean(0), each.std(0, ddof=1) / len(each) ** 0.5
+def _centred_within(**options):
+    """Value and error both from chains that are centred on their own means."""
+
+    def wrong(losses, phi, kappa):
+        each = _each_chain(losses, phi, kappa, **WITHIN, **options)
+        return -each.mean(0), _standard_error(each, *phi.shape)
+
+    return wrong
 
 
 def _uncentred(losses, phi, kappa):
@@ -743,9 +836,15 @@ part_h = Function(
         ),
         Mistake(
             "centred per chain",
-            _within,
+            _centred_within(lost=1),
             "Each chain is centred on its own means, which hides chains that sit apart. "
             "Use the means of all draws.",
+        ),
+        Mistake(
+            "centred per chain, with C/(N − 1)",
+            _centred_within(),
+            "C/(N − 1) is right, but each chain is centred on its own means: mean over dimensions "
+            "0 and 1.",
         ),
         Mistake(
             "not centred",
@@ -772,12 +871,50 @@ part_h = Function(
         Mistake(
             "divided by C",
             _changed(error=lambda e, c, t: e.std(0) / c**0.5),
-            "The spread between C chains is taken about their own mean: divide by C − 1, not C.",
+            "The value is right. The spread between C chains is about their own mean: divide by "
+            "C − 1, not C.",
         ),
         Mistake(
             "error of one chain",
             _changed(error=lambda e, c, t: e.std(0, ddof=1)),
-            "This is the spread of single chains. Their mean is √C times more certain.",
+            "The value is right. The error is that of a single chain: the mean of C of them has "
+            "1/√C of it.",
+        ),
+        Mistake(
+            "error over C",
+            _changed(error=lambda e, c, t: e.std(0, ddof=1) / c),
+            "The value is right, the error is not: a mean of C numbers has the error s/√C, not "
+            "s/C.",
+        ),
+        Mistake(
+            "divided by C, of one chain",
+            _changed(error=lambda e, c, t: e.std(0)),
+            "The value is right. The error needs C − 1 for C (numpy: ddof=1), and 1/√C for the "
+            "mean.",
+        ),
+        Mistake(
+            "error centred per chain",
+            _changed(lost=1, **WITHIN),
+            "The value is right. For the error each chain is centred on its own means: use those "
+            "of all draws.",
+        ),
+        Mistake(
+            "error centred per chain, with C/(N − 1)",
+            _changed(**WITHIN),
+            "The value is right; the error's products are about each chain's means, not those of "
+            "all draws.",
+        ),
+        Mistake(
+            "φ not centred",
+            _changed(phi_axes=()),
+            "Centring L_i alone is enough for the value, not for the error: chains differ by φ̄ "
+            "times their L_i.",
+        ),
+        Mistake(
+            "losses not centred",
+            _changed(loss_axes=()),
+            "Centring φ alone is enough for the value, not for the error: take the mean of L_i "
+            "away as well.",
         ),
         Mistake(
             "error over all draws",
@@ -814,25 +951,23 @@ part_h = Function(
 
 @cache
 def halving_the_step(chains: int = 3000, draws: int = 1000) -> dict[str, float]:
-    """Bias and error of a BIF at step ½η, over those at η: many chains on U = ½w².
+    """Bias and error of a variance at step ½η, over those at η: many chains on U = ½w².
 
-    The BIF of L = ½(w − 1)² on φ = w, exactly 1; chains start in their stationary distribution.
+    The variance is exactly 1; chains start in their stationary distribution.
     """
     rng = np.random.default_rng(0)
     bias, error = [], []
     for step in (0.8, 0.4):
         kept = 1 - 0.5 * step
         w = rng.standard_normal(chains) * np.sqrt(step / (1 - kept**2))
-        sums = np.zeros((3, chains))
+        sums = np.zeros((2, chains))
         for _ in range(draws):
-            loss = 0.5 * (w - 1) ** 2
-            sums += (w, loss, w * loss)
+            sums += (w, w * w)
             w = kept * w + np.sqrt(step) * rng.standard_normal(chains)
-        mean_w, mean_loss, product = sums / draws
-        all_w, all_loss = mean_w.mean(), mean_loss.mean()  # as in part (h)
-        bif = -(product - mean_w * all_loss - all_w * mean_loss + all_w * all_loss)
-        bias.append(abs(bif.mean() - 1))
-        error.append(bif.std())
+        mean, square = sums / draws
+        variance = square - 2 * mean * mean.mean() + mean.mean() ** 2  # as in part (h)
+        bias.append(abs(variance.mean() - 1))
+        error.append(variance.std())
     return {"bias": bias[1] / bias[0], "error": error[1] / error[0]}
 
 
@@ -847,7 +982,7 @@ def _bias_and_error() -> str:
 
 part_i = Choice(
     "sgld.part_i",
-    "what half the step does to bias and standard error at the same number of draws",
+    "what half the step does to a variance's bias and standard error, at as many draws",
     truth=_bias_and_error,
     wrong={
         "less bias, less error": "Less bias, yes. But each draw now is closer to the one before: "

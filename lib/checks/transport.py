@@ -122,6 +122,11 @@ part_a = Function(
             "L_k is taken where the draw was. The shifted draw is judged by p_ε where it is now.",
         ),
         Mistake(
+            "L not subtracted",
+            _cost(energy=lambda loss, loss_k, w, v, e: loss(v) - e * loss_k(v)),
+            "− L(w) is missing, the loss before the shift: it comes from log q, which is log p(w).",
+        ),
+        Mistake(
             "no κ",
             lambda w, weights, loss, loss_k, kappa, epsilon, r: _cost()(
                 w, weights, loss, loss_k, 1.0, epsilon, r
@@ -282,6 +287,11 @@ part_c = Formula(
             "Part (b) is subtracted here: −log p_ε = κ(L − εL_k) + log Z_ε has a plus.",
         ),
         Mistake(
+            "L_k not shifted",
+            _h * _epsilon**2 * _r**2 / 2 + _epsilon**2 * _g**2 / (2 * _h),
+            "L_k is taken at w = 0, where the draws were. They are at εr now: L_k = l + gεr there.",
+        ),
+        Mistake(
             "influence's sign",
             _epsilon**2 * _h * (_r + _g / _h) ** 2 / 2,
             "Lowest at r = −g/h, the influence. z_k is downweighted: the best shift is minus that.",
@@ -328,48 +338,64 @@ part_c = Formula(
     ],
 )
 
-# --- (d) the least cost --------------------------------------------------------------------------
+# --- (d) what remains -----------------------------------------------------------------------------
+
+
+def _new_loss(w: float, epsilon: float) -> float:
+    """L − εL_k for L = e^w − w, least at 0 with curvature 1, and L_k = sin(w + ½)."""
+    return np.exp(w) - w - epsilon * np.sin(w + 0.5)
+
+
+def _moved_minimum(epsilon: float) -> float:
+    """Where L − εL_k is lowest, by Newton's method."""
+    w = 0.0
+    for _ in range(30):
+        slope = np.exp(w) - 1 - epsilon * np.cos(w + 0.5)
+        w -= slope / (np.exp(w) + epsilon * np.sin(w + 0.5))
+    return w
 
 
 @cache
-def least_costs() -> dict[float, float]:
-    """F(r_IF, ε) by ε, for L = e^w − w and L_k = 0.7 sin w, whose minimum is found by Newton."""
+def remaining_costs() -> dict[float, tuple[float, float]]:
+    """F(r_IF, ε) and F(r_IF + εw₂, ε), by ε, with w₂ from second differences of the minimum."""
+    d = 1e-3
+    r_if = np.cos(0.5)  # the slope of L_k over a curvature of 1
+    w_2 = (_moved_minimum(d) + _moved_minimum(-d)) / (2 * d**2)
     costs = {}
     for epsilon in (0.2, 0.1, 0.05):
-        tilt = 0.7 * epsilon
-
-        def perturbed(w, tilt=tilt):
-            return np.exp(w) - w - tilt * np.sin(w)
-
-        w = 0.0
-        for _ in range(30):
-            w -= (np.exp(w) - 1 - tilt * np.cos(w)) / (np.exp(w) + tilt * np.sin(w))
-        costs[epsilon] = float(perturbed(tilt) - perturbed(w))  # ε r_IF = 0.7 ε: L″(0) = 1
+        lowest = _new_loss(_moved_minimum(epsilon), epsilon)
+        shifts = r_if, r_if + epsilon * w_2
+        costs[epsilon] = tuple(float(_new_loss(epsilon * r, epsilon) - lowest) for r in shifts)
     return costs
 
 
 def _order() -> str:
-    costs = least_costs()
-    slope = np.log2(costs[0.1] / costs[0.05])
+    costs = remaining_costs()
+    slope = np.log2(costs[0.1][1] / costs[0.05][1])
     assert abs(slope - round(slope)) < 0.2
-    return {2: "second", 3: "third", 4: "fourth"}[round(slope)]
+    return {4: "fourth", 5: "fifth", 6: "sixth", 7: "seventh", 8: "eighth"}[round(slope)]
 
 
 part_d = Choice(
     "transport.part_d",
-    "the order in ε of the least cost F(r_IF, ε)",
+    "the order in ε of the cost that remains at r_IF + εw₂",
     truth=_order,
     wrong={
-        "second": "Second order is what any other r costs. At r = r_IF the square of part (c) is "
-        "zero: what is left?",
-        "third": "F is the height above a minimum: quadratic in the distance to it. "
-        "How far is ε r_IF from the minimum of L − εL_k?",
-        "zero": "Zero where L is quadratic and L_k linear, part (c). In general ε r_IF misses the "
-        "minimum of L − εL_k, though not by much.",
+        "second": "Second order is what a shift costs that misses r_IF. This one has it, and more.",
+        "third": "The distance to the minimum is of third order. The loss above a minimum is "
+        "quadratic in the distance.",
+        "fourth": "Fourth order is what r_IF alone leaves: it misses the minimum by ε²w₂. That is "
+        "made good now.",
+        "fifth": "F is a height above a minimum, quadratic in the distance: its order is even, "
+        "twice that of the distance.",
+        "eighth": "Eighth order would take the path's third term too. Which term is the first "
+        "that this shift leaves out?",
+        "zero": "Zero if the path of the minimum ended with its second term. In general it goes "
+        "on, and so a little is left.",
     },
     hints=[
-        "F(r, ε) is the value of L − εL_k at w* + εr, above its lowest.",
-        "The minimum of L − εL_k lies at w* + ε r_IF + O(ε²).",
+        "F is the value of L − εL_k at the shifted w*, above its lowest. How far is it from there?",
+        "The shift leaves out the third term of the path: a distance of order ε³.",
     ],
 )
 
@@ -427,6 +453,21 @@ def _least_squares_residual(x, y, sigma, tau, k):
     return -pull * r / sigma**2
 
 
+def _prior_in_mean_alone(x, y, sigma, tau, k):
+    pull, _ = _pieces(x, y, sigma, tau, k, prior=False)
+    _, r = _pieces(x, y, sigma, tau, k)
+    return -pull * r / sigma**2
+
+
+def _no_sigma_in_covariance(x, y, sigma, tau, k):
+    """V = (A + I/τ²)⁻¹ put into V Xᵀy/σ² and −V x_k r_k/σ²."""
+    x, y = x.numpy(), y.numpy()
+    pull, fit = np.linalg.solve(
+        x.T @ x + np.eye(x.shape[1]) / tau**2, np.stack([x[k], x.T @ y / sigma**2], axis=1)
+    ).T
+    return -pull * (y[k] - x[k] @ fit) / sigma**2
+
+
 part_e = Function(
     "transport.part_e",
     "the constant shift r that costs least as ε → 0",
@@ -465,6 +506,28 @@ part_e = Function(
             "no prior",
             _shift(lambda pull, r, x, y, kappa: -kappa * pull * r, prior=False),
             "The prior is left out: V = (A/σ² + I/τ²)⁻¹, and μ is shrunk towards zero.",
+        ),
+        Mistake(
+            "prior in μ alone",
+            _prior_in_mean_alone,
+            "The prior is in μ but not in V: V = (A/σ² + I/τ²)⁻¹ serves for both.",
+        ),
+        Mistake(
+            "no σ",
+            lambda x, y, sigma, tau, k: _shift(lambda pull, r, *_: -pull * r)(x, y, 1.0, tau, k),
+            "σ is forgotten: A + I/τ² weighs data with noise σ² as if σ were 1. It is A/σ² + I/τ².",
+        ),
+        Mistake(
+            "no σ in V",
+            _no_sigma_in_covariance,
+            "V = (A + I/τ²)⁻¹ lacks its 1/σ²: the data's share of the precision is A/σ².",
+        ),
+        Mistake(
+            "λ upside down",
+            lambda x, y, sigma, tau, k: _shift(lambda pull, r, *_: -pull * r)(
+                x, y, 1.0, sigma / tau, k
+            ),
+            "The penalty τ²/σ² is upside down: σ²V⁻¹ = A + (σ²/τ²) I. A wide prior shrinks little.",
         ),
         Mistake(
             "τ² for 1/τ²",
@@ -690,8 +753,8 @@ part_g = Number(
 
 part_h = Formula(
     "transport.part_h",
-    "the leading order of F(r, ε) at the minimum of w⁴/4, in ε",
-    truth=sp.Rational(3, 4) * _epsilon ** sp.Rational(4, 3),
+    "the leading order of F(r, ε) at the minimum of w⁶/6, in ε",
+    truth=sp.Rational(5, 6) * _epsilon ** sp.Rational(6, 5),
     domain={"epsilon": (0.05, 0.9)},
     mistakes=[
         Mistake(
@@ -700,38 +763,54 @@ part_h = Formula(
             "H = 0 here, but the cost is not: L − εL_k dips below 0, where no bounded εr reaches.",
         ),
         Mistake(
+            "quartic",
+            sp.Rational(3, 4) * _epsilon ** sp.Rational(4, 3),
+            "That is the cost for L = w⁴/4, the page's example. Here L = w⁶/6: solve w⁵ = ε.",
+        ),
+        Mistake(
+            "quartic's power",
+            sp.Rational(5, 6) * _epsilon ** sp.Rational(4, 3),
+            "The factor is right, the power is that of w⁴/4. How does the minimum of w⁶/6 − εw "
+            "move?",
+        ),
+        Mistake(
+            "quartic's factor",
+            sp.Rational(3, 4) * _epsilon ** sp.Rational(6, 5),
+            "The power is right, the factor is that of w⁴/4. At w⁵ = ε: w⁶/6 − εw = (1/6 − 1) εw.",
+        ),
+        Mistake(
             "sign",
-            -sp.Rational(3, 4) * _epsilon ** sp.Rational(4, 3),
+            -sp.Rational(5, 6) * _epsilon ** sp.Rational(6, 5),
             "Sign flipped: this is inf(L − εL_k). F is the height of the shifted draws above it.",
         ),
         Mistake(
             "where",
-            _epsilon ** sp.Rational(1, 3),
+            _epsilon ** sp.Rational(1, 5),
             "This is where L − εL_k is lowest. How low is it there?",
         ),
         Mistake(
             "L alone",
-            _epsilon ** sp.Rational(4, 3) / 4,
-            "This is L at the new minimum. L − εL_k takes ε·w away from it: ¼ − 1.",
+            _epsilon ** sp.Rational(6, 5) / 6,
+            "This is L at the new minimum. L − εL_k takes ε·w away from it: 1/6 − 1.",
         ),
         Mistake(
             "L_k alone",
-            _epsilon ** sp.Rational(4, 3),
-            "This is what −εL_k gains at the new minimum. L costs a quarter of it: 1 − ¼.",
+            _epsilon ** sp.Rational(6, 5),
+            "This is what −εL_k gains at the new minimum. L costs a sixth of it: 1 − 1/6.",
         ),
         Mistake(
             "quadratic",
             _epsilon**2 / 2,
-            "This is for L = ½w². Solve w³ = ε.",
+            "This is for L = ½w², with H = 1. Here the slope of L is w⁵: solve w⁵ = ε.",
         ),
         Mistake(
             "shift's own cost",
-            _epsilon**4 / 4,
-            "L(εr) is of order ε⁴, but F compares with the minimum of L − εL_k, which is lower.",
+            _epsilon**6 / 6,
+            "L(εr) is of order ε⁶, but F compares with the minimum of L − εL_k, which is lower.",
         ),
     ],
     hints=[
-        "The draws sit at w = 0, and after a bounded shift at εr: L − εL_k is −ε²r + O(ε⁴) there.",
-        "w⁴/4 − εw is lowest at w = ε^(1/3).",
+        "The draws sit at w = 0, and after a bounded shift at εr: L − εL_k is −ε²r + O(ε⁶) there.",
+        "w⁶/6 − εw is lowest at w = ε^(1/5).",
     ],
 )
