@@ -1,6 +1,9 @@
 """The exercises on the covariance and on its power series: formulas against quadrature, truths
 against the library, and the small experiments behind the predictions."""
 
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pytest
 import sympy as sp
@@ -18,13 +21,14 @@ from lib.bayesian import (
     reweighted_mean,
 )
 from lib.checks import power_series
-from lib.expansion import LEADING, expansion
+from lib.expansion import LEADING, SECOND_ORDER, expansion
 from lib.models import linear, logistic
 from lib.objective import loss_on
 
 # Raised once, inside torch, when forward-mode derivatives are first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 
+ROOT = Path(__file__).resolve().parent.parent
 BIF, SERIES = checks.parts("bif_covariance"), checks.parts("power_series")
 
 
@@ -82,21 +86,22 @@ def test_bif_on_the_square(mu, z):
     agrees(BIF["part_d"], {"kappa": kappa, "mu": mu, "v": v, "z": z}, number)
 
 
-POINT = dict(f1=0.75, f2=-1.25, f3=2.0, g1=-1.5, g2=0.5, g3=1.75, h=1.2, l3=0.8, l4=2.5)
+POINT = dict(f1=0.75, f2=-1.25, f3=2.0, g1=-1.5, g2=0.5, g3=1.75, h=1.2, l3=0.8, l4=2.5, kappa=0.7)
 
 
 def second_order(f, g, cubic=0.0, quartic=0.0):
-    """The coefficient of n⁻² in Cov(f, g), f and g functions of δ, for an energy that is n times
-    ½hδ² + cubic δ³/6 + quartic δ⁴/24: covariances on a grid at many n, and a fit in 1/n."""
+    """The coefficient of n⁻² in −κ Cov(f, g), f and g functions of δ, for an energy that is κn
+    times ½hδ² + cubic δ³/6 + quartic δ⁴/24: covariances on a grid at many n, a fit in 1/n."""
+    h, kappa = POINT["h"], POINT["kappa"]
 
     def scaled(n):
-        delta = np.linspace(-12, 12, 3001) / np.sqrt(n * POINT["h"])
-        logs = -n * (POINT["h"] * delta**2 / 2 + cubic * delta**3 / 6 + quartic * delta**4 / 24)
-        p = np.exp(logs)
+        delta = np.linspace(-12, 12, 3001) / np.sqrt(kappa * n * h)
+        total = n * (h * delta**2 / 2 + cubic * delta**3 / 6 + quartic * delta**4 / 24)
+        p = np.exp(-kappa * total)
         p /= p.sum()
-        return n * (p * (f(delta) - p @ f(delta))) @ g(delta)
+        return -kappa * n * (p * (f(delta) - p @ f(delta))) @ g(delta)
 
-    u = 0.004 * (1 - np.cos(np.pi * (np.arange(9) + 0.5) / 9))
+    u = 0.0028 * (1 - np.cos(np.pi * (np.arange(9) + 0.5) / 9))
     return Polynomial.fit(u, [scaled(1 / v) for v in u], 8).convert().coef[1]
 
 
@@ -206,6 +211,16 @@ def five(copies=1):
     return logistic(x.repeat(copies)[:, None], y.repeat(copies))
 
 
+def test_the_notebook_shows_the_same_five():
+    cells = nbformat.read(ROOT / "solutions" / "03_power_series.ipynb", as_version=4).cells
+    source = next(c.source for c in cells if c.source.startswith("x = torch.tensor"))
+    shown = {"torch": torch}
+    exec(source, shown)
+    data = five()
+    close(shown["x"], data.x[:, 0], 1e-7)  # written in single precision there
+    close(shown["y"], data.y, 1e-7)
+
+
 def test_odd_term_has_the_size_of_its_formula():
     """n² Cov(δ, ½δ²) tends to −ℓ₃/h³, both of the data taken once."""
     w = power_series.five_minimum()
@@ -230,6 +245,9 @@ def test_one_term_more_makes_it_worse(copies):
     exact = bif(losses_at(five(), nodes), phi, weights=p)
     on_test = loss_on(gibbs.objective, test_point, test_point[0])
     terms = {name: term[:5] for name, term in expansion(gibbs, w, on_test).items()}
+    # the numbers of the last hint: three of the wrong sign, two more than twice too large
+    ratios = terms["(2,2)"] / sum(terms[name] for name in SECOND_ORDER)
+    assert abs(ratios / torch.tensor([-1.4, -1.5, 26, -2.6, 2.2]) - 1).max() < 0.03
     gap = exact - terms[LEADING]
     assert (abs(gap - terms["(2,2)"]) > 1.2 * abs(gap)).all()
     if copies == 100:

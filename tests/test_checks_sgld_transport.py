@@ -75,10 +75,54 @@ def test_largest_step():
 
 
 def test_half_the_step():
+    def error(step, draws=1000):
+        """Of a Gaussian chain's variance: Var = 2 Σ c_l² (T − |l|)/T², from its covariances."""
+        kept, lag = 1 - step / 2, np.arange(1 - draws, draws)
+        c = step / (1 - kept**2) * kept ** np.abs(lag)
+        return np.sqrt(2 * (c**2 * (draws - np.abs(lag))).sum()) / draws
+
     ratio = sgld_bank.halving_the_step()
     assert ratio["bias"] == pytest.approx((1 / 0.9 - 1) / (1 / 0.8 - 1), abs=0.02)
+    assert ratio["error"] == pytest.approx(error(0.4) / error(0.8), rel=0.04)
     assert 1.1 < ratio["error"] < 2**0.5
     assert len(SGLD["part_i"].options) == 9
+
+
+def test_half_the_step_in_several_directions():
+    """Any direction's variance gets less biased and less certain; an influence may do neither."""
+    h = np.array([1.0, 0.6, 0.05])
+
+    def inflation(step):
+        return 1 / (h * (1 - step * h / 4)) - 1 / h
+
+    def variance_of_square(step, share):  # times T/2, for long chains: Σ c_l², c_l = Σ share v k^l
+        lag = np.arange(1, 3000)[:, None]
+        v, kept = 1 / (h * (1 - step * h / 4)), 1 - step * h / 2
+        return (share @ v) ** 2 + 2 * (((share * v * kept**lag).sum(1)) ** 2).sum()
+
+    for share in np.random.default_rng(0).dirichlet(np.ones(3), 50):
+        full, half = (variance_of_square(step, share) for step in (0.9, 0.45))
+        assert share @ inflation(0.45) < share @ inflation(0.9) and half > full
+    cancelling = np.array([1.0, -inflation(0.9)[0] / inflation(0.9)[1], 0])
+    assert abs(cancelling @ inflation(0.9)) < 1e-12 < abs(cancelling @ inflation(0.45))
+
+
+def test_errors_of_one_centred_factor(rng):
+    """With one factor centred the value is that of both: only the error tells."""
+    losses, phi, kappa = SGLD["part_h"].cases(rng)
+    value, error = SGLD["part_h"].truth(losses, phi, kappa)
+    formulas = {m.name: m.formula for m in SGLD["part_h"].mistakes}
+    for name, loss_centre, phi_centre in (
+        ("φ not centred", losses.mean((0, 1)), 0.0),
+        ("losses not centred", 0.0, phi.mean()),
+    ):
+        same, other = formulas[name](losses, phi, kappa)
+        _close(same, value)
+        products = (losses - loss_centre) * (phi - phi_centre)[:, :, None]
+        b = -kappa * len(phi) / (phi.numel() - 1) * products.sum(1)
+        _close(b.mean(0), value)
+        _close(b.std(0) / len(phi) ** 0.5, other)
+        assert not np.allclose(other, error)
 
 
 # --- SGLD: references ----------------------------------------------------------------------------
@@ -148,24 +192,49 @@ def test_quadratic_costs_by_quadrature():
 
 
 def test_order_of_the_least_cost():
-    costs = transport_bank.least_costs()
-    assert list(costs) == [0.2, 0.1, 0.05] and min(costs.values()) > 0
-    assert costs[0.1] / costs[0.05] == pytest.approx(16, rel=0.1)
-    assert sorted(TRANSPORT["part_d"].options) == ["fourth", "second", "third", "zero"]
+    costs = transport_bank.remaining_costs()
+    assert list(costs) == [0.2, 0.1, 0.05] and min(min(both) for both in costs.values()) > 0
+    first, second = (costs[0.1][k] / costs[0.05][k] for k in (0, 1))
+    assert first == pytest.approx(2**4, rel=0.1) and second == pytest.approx(2**6, rel=0.1)
+    orders = ["eighth", "fifth", "fourth", "second", "sixth", "third", "zero"]
+    assert TRANSPORT["part_d"].options == orders and TRANSPORT["part_d"].truth() == "sixth"
+    # What the wrong answers are told: the path's terms, as a power series by sympy.
+    e, w = sp.symbols("epsilon w")
+    slope = sp.exp(w) - 1 - e * sp.cos(w + sp.Rational(1, 2))
+    path = sp.Integer(0)
+    for k in range(1, 5):
+        miss = slope.subs(w, path).diff(e, k).subs(e, 0) / sp.factorial(k)
+        path -= miss * e**k
+    terms = [float(path.coeff(e, k)) for k in range(1, 5)]
+    assert all(abs(term) > 0.1 for term in terms)
+    assert costs[0.05][0] == pytest.approx(0.05**4 * terms[1] ** 2 / 2, rel=0.1)
+    assert costs[0.05][1] == pytest.approx(0.05**6 * terms[2] ** 2 / 2, rel=0.1)
+    # A shift that misses r_IF costs ε², and one that takes the third term as well ε⁸.
+    new_loss, minimum = transport_bank._new_loss, transport_bank._moved_minimum
+
+    def order(shifted, epsilon):
+        high, low = (
+            new_loss(shifted(e), e) - new_loss(minimum(e), e) for e in (epsilon, epsilon / 2)
+        )
+        return np.log2(high / low)
+
+    assert order(lambda e: 0.5 * e, 0.02) == pytest.approx(2, abs=0.1)
+    by_third_term = order(lambda e: sum(terms[k] * e ** (k + 1) for k in range(3)), 0.1)
+    assert by_third_term == pytest.approx(8, abs=0.3)
 
 
 def test_cost_at_a_degenerate_minimum():
     w = np.linspace(-2, 2, 400_001)
     for epsilon in (0.5, 0.01):
-        lowest = (w**4 / 4 - epsilon * w).min()
+        lowest = (w**6 / 6 - epsilon * w).min()
         _agrees(TRANSPORT["part_h"], {"epsilon": epsilon}, -lowest)
     # With a shift, and at a finite κ: D/κ nears the formula as κ → ∞ and then ε → 0.
     kappa, epsilon, r = 1e10, 1e-3, 0.8
     w = np.linspace(-0.3, 0.5, 200_001)
-    log_p, log_new = -kappa * w**4 / 4, -kappa * (w**4 / 4 - epsilon * w)
+    log_p, log_new = -kappa * w**6 / 6, -kappa * (w**6 / 6 - epsilon * w)
     p = np.exp(log_p - np.logaddexp.reduce(log_p))
     moved = w + epsilon * r
-    energy = kappa * (moved**4 / 4 - epsilon * moved - w**4 / 4)
+    energy = kappa * (moved**6 / 6 - epsilon * moved - w**6 / 6)
     d = p @ energy + np.logaddexp.reduce(log_new) - np.logaddexp.reduce(log_p)
     _agrees(TRANSPORT["part_h"], {"epsilon": epsilon}, d / kappa, rel=0.02)
 

@@ -332,8 +332,6 @@ def test_asymptotic_cost_is_the_limit_of_the_divergence(shift):
     assert abs(a / cost - 1) > 1e-4
 
 
-
-
 @pytest.mark.parametrize("epsilon", [0.9, -0.9])
 @pytest.mark.parametrize("widths", [1.0, 40.0])
 def test_large_kappa_neither_overflows_nor_underflows(epsilon, widths):

@@ -696,19 +696,19 @@ def loss_bif_rounded(x, y, sigma, tau, x_t, y_t):
 _f1, _f2, _f3, _g1, _g2, _g3, _h, _l3, _l4 = _symbols("f1 f2 f3 g1 g2 g3 h l3 l4")
 _f1r, _f2r, _f3r, _g1r, _g2r, _g3r, _l3r, _l4r = _symbols("f1 f2 f3 g1 g2 g3 l3 l4", real=True)
 _hp = sp.Symbol("h", positive=True)
-_s2 = 1 / _h  # the variance
+_s2 = 1 / (_kappa * _h)  # the variance
 _e = _symbols("epsilon")
 
 
 def _double(k):
-    """E[δ^k] for δ ~ N(0, 1/h)."""
+    """E[δ^k] for δ ~ N(0, 1/(κh))."""
     return sp.factorial2(k - 1) * _s2 ** (k // 2) if k % 2 == 0 else 0
 
 
 def _tilted(k):
-    """∫ δ^k (1 − ε l3 δ³/6 + ε² (l3²δ⁶/72 − l4 δ⁴/24)), ε counting half-orders of n."""
-    quadratic = _l3**2 * _double(k + 6) / 72 - _l4 * _double(k + 4) / 24
-    return _double(k) - _e * _l3 * _double(k + 3) / 6 + _e**2 * quadratic
+    """∫ δ^k (1 − ε κl3 δ³/6 + ε² (κ²l3²δ⁶/72 − κl4 δ⁴/24)), ε counting half-orders of n."""
+    quadratic = (_kappa * _l3) ** 2 * _double(k + 6) / 72 - _kappa * _l4 * _double(k + 4) / 24
+    return _double(k) - _e * _kappa * _l3 * _double(k + 3) / 6 + _e**2 * quadratic
 
 
 def _mean_of(k):
@@ -777,49 +777,60 @@ POWER_SERIES = {
         "lists": two_two_lists,
     },
     "power_series.part_f": {
-        "plain": (_f2 * _g2 + _f1 * _g3 + _f3 * _g1) / (2 * _h**2),
-        "three terms": _f2 * _g2 * _s2**2 / 2 + _f1 * _g3 * _s2**2 / 2 + _f3 * _g1 * _s2**2 / 2,
-        "positive": (_f2r * _g2r + _f1r * _g3r + _f3r * _g1r) / _hp**2 / 2,
-        "pairs": _sum_of_pairs,
-        "floats": 0.5 * _h**-2.0 * (_f2 * _g2 + _f1 * _g3 + _f3 * _g1),
-        "Leibniz": sp.diff(
+        "plain": -(_f2 * _g2 + _f1 * _g3 + _f3 * _g1) / (2 * _kappa * _h**2),
+        "three terms": -_kappa * _s2**2 * _f2 * _g2 / 2
+        - _kappa * _s2**2 * _f1 * _g3 / 2
+        - _kappa * _s2**2 * _f3 * _g1 / 2,
+        "positive": -(_f2r * _g2r + _f1r * _g3r + _f3r * _g1r) / _hp**2 / _kp / 2,
+        "pairs": -_kappa * _sum_of_pairs,
+        "floats": -0.5 * _h**-2.0 * (_f2 * _g2 + _f1 * _g3 + _f3 * _g1) / _kappa,
+        "Leibniz": -sp.diff(
             (_f1 * _e + _f2 * _e**2 / 2 + _f3 * _e**3 / 6)
             * (_g1 * _e + _g2 * _e**2 / 2 + _g3 * _e**3 / 6),
             (_e, 4),
         ).subs(_e, 0)
-        / (8 * _h**2)
-        - _f2 * _g2 / (4 * _h**2),
+        / (8 * _kappa * _h**2)
+        + _f2 * _g2 / (4 * _kappa * _h**2),
         "unevaluated": sp.Mul(
-            sp.Rational(1, 2), sp.Add(_f2 * _g2, _f1 * _g3, _f3 * _g1), _h**-2, evaluate=False
+            sp.Rational(-1, 2),
+            sp.Add(_f2 * _g2, _f1 * _g3, _f3 * _g1),
+            _h**-2,
+            1 / _kappa,
+            evaluate=False,
         ),
     },
     "power_series.part_g": {
-        "plain": -(_f1 * _g2 + _f2 * _g1) * _l3 / _h**3,
-        "two terms": -_f1 * _g2 * _l3 / _h**3 - _f2 * _g1 * _l3 / _h**3,
-        "positive": -_l3r * (_f1r * _g2r + _f2r * _g1r) / _hp**3,
-        "moments": (_f1 * _g2 + _f2 * _g1) * (-5 * _l3 / (2 * _h**3) + _l3 / (2 * _h**2) / _h) / 2,
-        "tilted": _cubic * (_f1 * _g2 + _f2 * _g1),
-        "floats": -1.0 * (_f1 * _g2 + _f2 * _g1) * _l3 * _h**-3.0,
-        "shift and skew": (_f1 * _g2 + _f2 * _g1) * (-_l3 / (2 * _h**2)) * _s2
-        - (_f1 * _g2 + _f2 * _g1) * _l3 * _s2**3 / 2,
+        "plain": (_f1 * _g2 + _f2 * _g1) * _l3 / (_kappa * _h**3),
+        "two terms": _f1 * _g2 * _l3 / _h**3 / _kappa + _f2 * _g1 * _l3 / _h**3 / _kappa,
+        "positive": _l3r * (_f1r * _g2r + _f2r * _g1r) / _hp**3 / _kp,
+        "moments": -_kappa
+        * (_f1 * _g2 + _f2 * _g1)
+        * (-5 * _l3 * _kappa * _s2**3 / 2 + _l3 * _kappa * _s2**2 / 2 * _s2)
+        / 2,
+        "tilted": -_kappa * _cubic * (_f1 * _g2 + _f2 * _g1),
+        "floats": 1.0 * (_f1 * _g2 + _f2 * _g1) * _l3 * _h**-3.0 * _kappa**-1.0,
+        "shift and skew": _kappa * (_f1 * _g2 + _f2 * _g1) * _kappa * _l3 * _s2**2 / 2 * _s2
+        + _kappa * (_f1 * _g2 + _f2 * _g1) * _kappa * _l3 * _s2**3 / 2,
     },
     "power_series.part_h": {
-        "plain": _f1 * _g1 * (_l3**2 / _h**4 - _l4 / (2 * _h**3)),
-        "one fraction": _f1 * _g1 * (2 * _l3**2 - _h * _l4) / (2 * _h**4),
-        "positive": _f1r * _g1r * (_l3r**2 - _hp * _l4r / 2) / _hp**4,
-        "expanded": sp.expand(_f1 * _g1 * (_l3**2 / _h**4 - _l4 / (2 * _h**3))),
-        "tilted": _f1 * _g1 * _variance,
-        "moments": _f1
+        "plain": -_f1 * _g1 * (_l3**2 / _h**4 - _l4 / (2 * _h**3)) / _kappa,
+        "one fraction": _f1 * _g1 * (_h * _l4 - 2 * _l3**2) / (2 * _kappa * _h**4),
+        "positive": _f1r * _g1r * (_hp * _l4r / 2 - _l3r**2) / _hp**4 / _kp,
+        "expanded": sp.expand(-_f1 * _g1 * (_l3**2 / _h**4 - _l4 / (2 * _h**3)) / _kappa),
+        "tilted": -_kappa * _f1 * _g1 * _variance,
+        "moments": -_f1
         * _g1
         * (
             (105 * _l3**2 / (72 * _h**4) - 15 * _l4 / (24 * _h**3))
             - (15 * _l3**2 / (72 * _h**3) - 3 * _l4 / (24 * _h**2)) / _h
             - (-_l3 / (2 * _h**2)) ** 2
-        ),
-        "floats": _f1 * _g1 * (1.0 * _l3**2 * _h**-4.0 - 0.5 * _l4 * _h**-3.0),
-        "effective precision": _f1
+        )
+        / _kappa,
+        "floats": -_f1 * _g1 * (1.0 * _l3**2 * _h**-4.0 - 0.5 * _l4 * _h**-3.0) / (1.0 * _kappa),
+        "effective precision": -_kappa
+        * _f1
         * _g1
-        * sp.diff(1 / (_h + _e * (_l4 / (2 * _h) - _l3**2 / _h**2)), _e).subs(_e, 0),
+        * sp.diff(1 / (_kappa * _h + _e * (_l4 / (2 * _h) - _l3**2 / _h**2)), _e).subs(_e, 0),
     },
     "power_series.part_i": {
         "hint": loss_bif_hint,

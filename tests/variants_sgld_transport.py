@@ -17,7 +17,7 @@ import scipy.stats
 import sympy as sp
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
-from torch.func import grad, jacrev
+from torch.func import grad
 
 from lib import bayesian
 from lib.models import linear
@@ -519,8 +519,13 @@ def shift_backward(x, y, sigma, tau, k):
     return [torch.autograd.grad(m, epsilon, retain_graph=True)[0] for m in mean]
 
 
-def shift_jacobian(x, y, sigma, tau, k):
-    return -jacrev(lambda beta: _mean(x, y, sigma, tau, beta))(torch.ones_like(y))[:, k]
+def shift_complex_step(x, y, sigma, tau, k):
+    """The derivative in the weight taken, as the imaginary part at an imaginary weight."""
+    x, y = x.numpy(), y.numpy()
+    beta = np.ones(len(y), dtype=complex)
+    beta[k] -= 1e-20j
+    precision = (x.T * beta) @ x / sigma**2 + np.eye(x.shape[1]) / tau**2
+    return np.linalg.solve(precision, x.T @ (beta * y) / sigma**2).imag / 1e-20
 
 
 def shift_library(x, y, sigma, tau, k):
@@ -670,17 +675,17 @@ TRANSPORT = {
         "other sign": _k / 2 * (_e / _k) ** 2 * (_g - _k * _r) ** 2,
     },
     "transport.part_d": {
-        "plain": "fourth",
-        "capital": "Fourth",
-        "capitals": "FOURTH",
-        "spaces": "  fourth ",
-        "newline": "fourth\n",
+        "plain": "sixth",
+        "capital": "Sixth",
+        "capitals": "SIXTH",
+        "spaces": "  sixth ",
+        "newline": "sixth\n",
     },
     "transport.part_e": {
         "hint": shift_hint,
         "ridge": shift_ridge,
         "backward": shift_backward,
-        "jacobian": shift_jacobian,
+        "complex step": shift_complex_step,
         "library": shift_library,
         "covariance": shift_covariance,
         "differences": shift_differences,
@@ -709,13 +714,13 @@ TRANSPORT = {
         "top less mean": torch.linspace(-1, 1, 101).max() - torch.linspace(-1, 1, 101).mean(),
     },
     "transport.part_h": {
-        "plain": sp.Rational(3, 4) * _e ** sp.Rational(4, 3),
-        "positive": 3 * _ep ** sp.Rational(4, 3) / 4,
-        "lowest value": -(_w**4 / 4 - _ep * _w).subs(_w, sp.cbrt(_ep)),
-        "floats": 3 / 4 * _e ** (4 / 3),
-        "roots": sp.Rational(3, 4) * sp.cbrt(_e) ** 4,
-        "product": _e * sp.cbrt(_e) - _e * sp.root(_e, 3) / 4,
-        "unevaluated": sp.Integral(_t ** sp.Rational(1, 3), (_t, 0, _ep)),
-        "logarithms": sp.exp(sp.log(_ep) * 4 / 3) * 0.75,
+        "plain": sp.Rational(5, 6) * _e ** sp.Rational(6, 5),
+        "positive": 5 * _ep ** sp.Rational(6, 5) / 6,
+        "lowest value": -(_w**6 / 6 - _ep * _w).subs(_w, sp.root(_ep, 5)),
+        "floats": 5 / 6 * _e ** (6 / 5),
+        "roots": sp.Rational(5, 6) * sp.root(_e, 5) ** 6,
+        "product": _e * sp.root(_e, 5) - _e * sp.root(_e, 5) / 6,
+        "unevaluated": sp.Integral(_t ** sp.Rational(1, 5), (_t, 0, _ep)),
+        "logarithms": sp.exp(sp.log(_ep) * 6 / 5) * 5 / 6,
     },
 }

@@ -205,6 +205,11 @@ part_b = Function(
             "E[φ].",
         ),
         Mistake(
+            "log Z",
+            in_numpy(lambda losses, phi, p, kappa: -kappa * p @ losses),
+            "−κ E[L_i] is the derivative of log Z(β). φ has to come in: differentiate E[φ].",
+        ),
+        Mistake(
             "product of means",
             in_numpy(lambda losses, phi, p, kappa: -kappa * (p @ phi) * (p @ losses)),
             "−κ E[L_i] E[φ]: the mean of the product is missing, and this term has the other sign.",
@@ -239,6 +244,14 @@ part_b = Function(
             "exact.",
         ),
         Mistake(
+            "np.cov",
+            in_numpy(
+                lambda losses, phi, p, kappa: -kappa * _covariance(losses, phi, p) / (1 - p @ p)
+            ),
+            "Too large by 1/(1 − Σ p²), which np.cov puts there for draws. Probabilities are "
+            "exact: ddof=0.",
+        ),
+        Mistake(
             "mean of weighted",
             in_numpy(lambda losses, phi, p, kappa: -kappa * _covariance(losses, phi, p) / len(p)),
             "Too small by exactly m: the probabilities sum to one already, so add, do not average.",
@@ -251,6 +264,18 @@ part_b = Function(
                 )
             ),
             "Centred about plain means. The means in a covariance are taken under `weights` too.",
+        ),
+        Mistake(
+            "plain mean of phi",
+            in_numpy(lambda losses, phi, p, kappa: -kappa * (p * (phi - phi.mean())) @ losses),
+            "φ is centred about its plain mean. Take weights @ phi, its mean under `weights`.",
+        ),
+        Mistake(
+            "plain means of the losses",
+            in_numpy(
+                lambda losses, phi, p, kappa: -kappa * (p * phi) @ (losses - losses.mean(axis=0))
+            ),
+            "The losses are centred about plain means. Take weights @ losses, under `weights`.",
         ),
         Mistake(
             "correlation",
@@ -271,6 +296,22 @@ part_b = Function(
                 )
             ),
             "Divided by the variance of L_i: Cov/Var is the slope of φ regressed on L_i.",
+        ),
+        Mistake(
+            "deletion",
+            in_numpy(lambda losses, phi, p, kappa: _reweighted(losses, phi, p, kappa) - p @ phi),
+            "This is the whole effect of leaving z_i out. The BIF is a slope, at β = 1 and for "
+            "more weight.",
+        ),
+        Mistake(
+            "deletion, sign",
+            in_numpy(lambda losses, phi, p, kappa: p @ phi - _reweighted(losses, phi, p, kappa)),
+            "This is the whole step from β_i = 0 to 1. The BIF is the slope at its end, β = 1.",
+        ),
+        Mistake(
+            "doubled",
+            in_numpy(lambda losses, phi, p, kappa: _reweighted(losses, phi, p, -kappa) - p @ phi),
+            "This is the whole step from β_i = 1 to 2. The BIF is the slope at its start, β = 1.",
         ),
     ],
     hints=[
@@ -301,14 +342,30 @@ part_c = Formula(
             "This is −Cov(L, w). The derivative in β brings down a factor κ.",
         ),
         Mistake(
+            "no kappa, sign",
+            -(_z - _mean) / _precision,
+            "This is Cov(L, w). The BIF is −κ times it.",
+        ),
+        Mistake(
             "tempered prior",
             (_z - _s / (_n + _rho)) / (_n + _rho),
-            "This is the answer at κ = 1. The prior is not multiplied by κ, so κ does not cancel.",
+            "κρ stands here for ρ (or κ = 1). The prior is not multiplied by κ, so κ does not "
+            "cancel.",
+        ),
+        Mistake(
+            "tempered prior in V",
+            (_z - _mean) / (_n + _rho),
+            "The mean is right, but the variance has κρ for ρ: κ multiplies the losses only.",
         ),
         Mistake(
             "untempered mean",
             _kappa * (_z - _s / (_n + _rho)) / _precision,
             "The mean has κ in it too: κn and ρ are the precisions it balances.",
+        ),
+        Mistake(
+            "no kappa above the mean",
+            _kappa * (_z - _s / _precision) / _precision,
+            "The mean is κs/(κn + ρ): its κ above the line is missing. For ρ = 0 it must be s/n.",
         ),
         Mistake(
             "mean of the data",
@@ -465,6 +522,20 @@ def _damped(x, y, lam, lam_residual=None):
     return np.linalg.solve(a + lam * eye, (x * (y - x @ at)[:, None]).T).T
 
 
+def _with_variance(bend: Callable) -> Callable:
+    """A mistake's formula: front · V x_j r_j with r_j at pull · V Σ x_i y_i.
+
+    `bend` makes V⁻¹, front and pull from A, I, σ and τ.
+    """
+
+    def wrong(x, y, sigma, tau):
+        precision, front, pull = bend(x.T @ x, np.eye(x.shape[1]), sigma, tau)
+        solved = np.linalg.solve(precision, x.T)  # V x_j, one a column
+        return front * (solved * (y - pull * x @ (solved @ y))).T
+
+    return in_numpy(wrong)
+
+
 def _leverages(x, lam):
     return np.einsum("ja,ab,jb->j", x, np.linalg.inv(x.T @ x + lam * np.eye(x.shape[1])), x)
 
@@ -492,6 +563,16 @@ part_e = Function(
             "sigma twice",
             in_numpy(lambda x, y, sigma, tau: _damped(x, y, (sigma / tau) ** 2) / sigma**2),
             "Off by a factor 1/σ²: it stands in front once, either as κ or inside the loss.",
+        ),
+        Mistake(
+            "one sigma",
+            in_numpy(lambda x, y, sigma, tau: sigma * _damped(x, y, (sigma / tau) ** 2)),
+            "1/σ stands in front for κ = 1/σ²: `sigma` is the standard deviation of the noise.",
+        ),
+        Mistake(
+            "no sigma in mu",
+            _with_variance(lambda a, i, s, t: (a / s**2 + i / t**2, 1 / s**2, 1)),
+            "The mean is μ = V Σ x_i y_i / σ², and its 1/σ² is missing.",
         ),
         Mistake(
             "residual at least squares",
@@ -525,6 +606,21 @@ part_e = Function(
             "σ and τ are standard deviations: the precisions are 1/σ² and 1/τ².",
         ),
         Mistake(
+            "sigma for variance in V",
+            _with_variance(lambda a, i, s, t: (a / s + i / t, 1 / s**2, 1 / s**2)),
+            "σ and τ are standard deviations, in V⁻¹ too: it is A/σ² + I/τ².",
+        ),
+        Mistake(
+            "sigma for variance but in front",
+            in_numpy(lambda x, y, sigma, tau: _damped(x, y, sigma / tau) / sigma),
+            "1/σ² is right in front, and belongs into V⁻¹ and μ as well: V⁻¹ = A/σ² + I/τ².",
+        ),
+        Mistake(
+            "tau for variance",
+            in_numpy(lambda x, y, sigma, tau: _damped(x, y, sigma**2 / tau)),
+            "τ is a standard deviation: what the prior adds to V⁻¹ is I/τ², not I/τ.",
+        ),
+        Mistake(
             "upside down",
             in_numpy(lambda x, y, sigma, tau: _damped(x, y, (tau / sigma) ** 2)),
             "Upside down: the damping is σ²/τ², the stronger the narrower the prior.",
@@ -544,6 +640,16 @@ part_e = Function(
             "no noise in V",
             in_numpy(lambda x, y, sigma, tau: _damped(x, y, 1 / tau**2)),
             "This is the answer at σ = 1: V⁻¹ = A/σ² + I/τ².",
+        ),
+        Mistake(
+            "no noise in V, but around it",
+            _with_variance(lambda a, i, s, t: (a + i / t**2, 1 / s**2, 1 / s**2)),
+            "1/σ² is in front and in μ, but not in V: V⁻¹ = A/σ² + I/τ².",
+        ),
+        Mistake(
+            "no noise in V, but in front",
+            _with_variance(lambda a, i, s, t: (a + i / t**2, 1 / s**2, 1)),
+            "1/σ² is in front, but neither in V⁻¹ = A/σ² + I/τ² nor in μ = V Σ x_i y_i / σ².",
         ),
         Mistake(
             "deletion",
@@ -629,6 +735,14 @@ part_g = Function(
                 lambda losses, phi, p, kappa: _reweighted(losses, phi, p, -kappa) - p @ phi,
             ),
             "e^(−κL_i) counts z_i a second time, β_i = 2. To take it out, divide p by e^(−κL_i).",
+        ),
+        Mistake(
+            "doubled, sign",
+            in_numpy(
+                lambda losses, phi, p, kappa: p @ phi - _reweighted(losses, phi, p, -kappa),
+            ),
+            "Minus the effect of counting z_i twice: the same to first order only. Put β_i at 0, "
+            "not at 2.",
         ),
         Mistake(
             "sign",

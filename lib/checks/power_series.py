@@ -55,6 +55,12 @@ def _outer_products(objective, w, kappa, gamma):
     return np.linalg.inv(kappa * g.T @ g + gamma * np.eye(len(w)))
 
 
+def _p_for_variance(objective, w, kappa, gamma):
+    x = objective.x.numpy()
+    p = 1 / (1 + np.exp(-x @ w.numpy()))
+    return np.linalg.inv(kappa * x.T @ (p[:, None] * x) + gamma * np.eye(len(w)))
+
+
 part_a = Function(
     "power_series.part_a",
     "the covariance of the Gaussian with the energy's curvature at w",
@@ -127,6 +133,22 @@ part_a = Function(
                 kappa * np.linalg.inv(_curvature(objective, w) + gamma * np.eye(len(w)))
             ),
             "κ belongs inside the inverse, on H alone. It is the BIF that has κ in front.",
+        ),
+        Mistake(
+            "damped influence",
+            _energy_with(lambda h, kappa, held, n: h + held / kappa),
+            "Too large by κ: (H + γ/κ I)⁻¹ stands in the influence function, where a κ is "
+            "multiplied in.",
+        ),
+        Mistake(
+            "no identity",
+            _energy_with(lambda h, kappa, held, n: kappa * h + held[0, 0]),
+            "γ is added to every entry of κH. The spring adds γI, γ on the diagonal.",
+        ),
+        Mistake(
+            "p for p(1 − p)",
+            _p_for_variance,
+            "A logistic loss has the curvature p(1 − p) x xᵀ: the 1 − p is missing.",
         ),
     ],
     hints=[
@@ -354,9 +376,14 @@ part_d = Function(
             "This is Cov((a·δ)(b·δ), (c·δ)(d·δ)). The moment also has the pairing (ab)(cd).",
         ),
         Mistake(
-            "two pairings",
+            "no (ad)(bc)",
             _pairings(lambda one, two, three: one + two),
-            "One pairing is missing: a can be paired with b, with c, or with d.",
+            "The pairing (ad)(bc) is missing: a can be paired with b, with c, or with d.",
+        ),
+        Mistake(
+            "no (ac)(bd)",
+            _pairings(lambda one, two, three: one + three),
+            "The pairing (ac)(bd) is missing: a can be paired with b, with c, or with d.",
         ),
         Mistake(
             "average",
@@ -494,16 +521,18 @@ part_e = Function(
 # --- all terms of order n⁻², for one parameter ---------------------------------------------------
 
 _f1, _f2, _f3, _g1, _g2, _g3, _h, _l3, _l4 = sp.symbols("f1 f2 f3 g1 g2 g3 h l3 l4", positive=True)
+_kappa = sp.Symbol("kappa", positive=True)
 _any = (-3, 3)
-_half = sp.Rational(1, 2)
-_curved = _f2 * _g2 / (2 * _h**2)
-_thirds = (_f1 * _g3 + _f3 * _g1) / (2 * _h**2)
+_curved = -_f2 * _g2 / (2 * _kappa * _h**2)
+_thirds = -(_f1 * _g3 + _f3 * _g1) / (2 * _kappa * _h**2)
+_fourths = (_f2 * _g2 + _f1 * _g3 + _f3 * _g1) / (2 * _h**2)  # at κ = 1, without the BIF's minus
 
 part_f = Formula(
     "power_series.part_f",
-    "the terms of order n⁻² of Cov(φ, L_i) under N(0, 1/h)",
-    truth=_curved + _thirds,
-    domain={name: _any for name in ("f1", "f2", "f3", "g1", "g2", "g3")} | {"h": (0.5, 4)},
+    "the terms of order n⁻² of the BIF under N(0, 1/(κh))",
+    truth=-_fourths / _kappa,
+    domain={name: _any for name in ("f1", "f2", "f3", "g1", "g2", "g3")}
+    | {"h": (0.5, 4), "kappa": (0.3, 3)},
     mistakes=[
         Mistake(
             "(2,2) only",
@@ -517,12 +546,12 @@ part_f = Formula(
         ),
         Mistake(
             "(3,1) missing",
-            _curved + _f1 * _g3 / (2 * _h**2),
+            _curved - _f1 * _g3 / (2 * _kappa * _h**2),
             "Cov(T_1[φ], T_3[L_i]) is there, and Cov(T_3[φ], T_1[L_i]) is not.",
         ),
         Mistake(
             "(1,3) missing",
-            _curved + _f3 * _g1 / (2 * _h**2),
+            _curved - _f3 * _g1 / (2 * _kappa * _h**2),
             "Cov(T_3[φ], T_1[L_i]) is there, and Cov(T_1[φ], T_3[L_i]) is not.",
         ),
         Mistake(
@@ -533,53 +562,81 @@ part_f = Formula(
         Mistake(
             "no three",
             _curved + _thirds / 3,
-            "E[δ⁴] = 3/h², not 1/h²: three pairings, in the (1,3) terms too.",
+            "E[δ⁴] = 3/(κh)², not 1/(κh)²: three pairings, in the (1,3) terms too.",
         ),
         Mistake(
             "uncentred",
             3 * _curved / 2 + _thirds,
-            "½δ² has the mean 1/(2h): take the product of the means away in the (2,2) term.",
+            "½δ² has the mean 1/(2κh): take the product of the means away in the (2,2) term.",
         ),
         Mistake(
             "no half in (2,2)",
             2 * _curved + _thirds,
-            "Var(½δ²) = ¼ · 2/h² = 1/(2h²): the (2,2) term is twice too large.",
+            "Var(½δ²) = ¼ · 2/(κh)² = 1/(2κ²h²): the (2,2) term is twice too large.",
         ),
         Mistake(
             "half of (2,2)",
             _curved / 2 + _thirds,
-            "Var(δ²) = 3/h² − 1/h² = 2/h²: the (2,2) term is half of what it should be.",
+            "Var(δ²) = (3 − 1)/(κh)² = 2/(κh)²: the (2,2) term is half of what it should be.",
         ),
         Mistake(
-            "BIF",
-            -_curved - _thirds,
-            "This is what they add to the BIF. The covariance is asked, without the minus.",
+            "covariance",
+            _fourths / _kappa**2,
+            "This is the covariance. The BIF is −κ times it.",
+        ),
+        Mistake(
+            "covariance at kappa 1",
+            _fourths,
+            "This is the covariance at κ = 1. κ is in the variance 1/(κh), and −κ before the "
+            "covariance.",
+        ),
+        Mistake(
+            "variance 1/h",
+            -_kappa * _fourths,
+            "The −κ in front is there, but the variance of δ is 1/(κh), not 1/h.",
+        ),
+        Mistake(
+            "no kappa in front",
+            -_fourths / _kappa**2,
+            "This is minus the covariance. The BIF is −κ times it.",
+        ),
+        Mistake(
+            "kappa 1",
+            -_fourths,
+            "This is the answer at κ = 1: the energy is κ Σ L_j, and the BIF −κ times the "
+            "covariance.",
         ),
         Mistake(
             "leading term too",
-            _f1 * _g1 / _h + _curved + _thirds,
+            -_f1 * _g1 / _h - _fourths / _kappa,
             "f1 g1/h is of order n⁻¹. Only the terms of order n⁻² are asked.",
         ),
         Mistake(
             "(3,3) too",
-            _curved + _thirds + 5 * _f3 * _g3 / (12 * _h**3),
+            -_fourths / _kappa - 5 * _f3 * _g3 / (12 * _kappa**2 * _h**3),
             "Cov(T_3, T_3) has δ⁶ in it, so it is of order n⁻³.",
         ),
     ],
     hints=[
         "h grows like n, so δ² is of order n⁻¹: which products of a T_k and a T_m have four δ?",
-        "E[δ⁴] = 3/h². Cov(½f2δ², ½g2δ²) = ¼ f2 g2 (3 − 1)/h².",
-        "Cov(f1δ, g3δ³/6) = f1 g3 · 3/(6h²), and the same with φ and L_i exchanged.",
+        "E[δ⁴] = 3/(κh)². Cov(½f2δ², ½g2δ²) = ¼ f2 g2 (3 − 1)/(κh)².",
+        "Cov(f1δ, g3δ³/6) = f1 g3 · 3/(6κ²h²), and the same with φ and L_i exchanged. Times −κ.",
     ],
 )
 
 _mixed = _f1 * _g2 + _f2 * _g1
+_leaning = _l3 * _mixed / (_kappa * _h**3)
+_slopes = -_f1 * _g1 / _kappa
+_cubic = _l3**2 / _h**4
+_quartic = _l4 / (2 * _h**3)
+_names = ("f1", "f2", "g1", "g2", "l3", "l4")
+_domain = {name: _any for name in _names} | {"h": (0.5, 4), "kappa": (0.3, 3)}
 
 part_g = Formula(
     "power_series.part_g",
-    "the terms of order n⁻² with a slope, a curvature and l3",
-    truth=-_l3 * _mixed / _h**3,
-    domain={name: _any for name in ("f1", "f2", "g1", "g2", "l3")} | {"h": (0.5, 4)},
+    "the terms of order n⁻² of the BIF with one slope and one curvature",
+    truth=_leaning,
+    domain=_domain,
     mistakes=[
         Mistake(
             "Gaussian",
@@ -589,70 +646,104 @@ part_g = Formula(
         ),
         Mistake(
             "sign",
-            _l3 * _mixed / _h**3,
-            "Sign flipped, or the term of the BIF: e^(−l3 δ³/6) favours the δ of the other sign "
-            "than l3.",
+            -_leaning,
+            "Sign flipped: e^(−κ l3 δ³/6) favours the δ of the other sign than l3, and the BIF has "
+            "one more minus.",
+        ),
+        Mistake(
+            "covariance",
+            -_leaning / _kappa,
+            "This is the covariance. The BIF is −κ times it.",
+        ),
+        Mistake(
+            "covariance at kappa 1",
+            -_kappa * _leaning,
+            "This is the covariance at κ = 1. The energy is κ Σ L_j, and the BIF −κ times the "
+            "covariance.",
+        ),
+        Mistake(
+            "energy without kappa",
+            _kappa**2 * _leaning,
+            "The −κ in front is there, but the energy is κ Σ L_j: its derivatives are κh and κl3.",
+        ),
+        Mistake(
+            "cubic without kappa",
+            _leaning / _kappa,
+            "One κ is missing: before the covariance (the BIF is −κ times it), or in the cubic, "
+            "κ l3 δ³/6.",
+        ),
+        Mistake(
+            "kappa 1",
+            _kappa * _leaning,
+            "This is the answer at κ = 1: the energy is κ Σ L_j, and the BIF −κ times the "
+            "covariance.",
         ),
         Mistake(
             "uncentred",
-            -5 * _l3 * _mixed / (4 * _h**3),
-            "E[δ³] = −5 l3/(2h³) is a moment. The covariance takes E[δ] E[δ²] away: E[δ] is not "
+            5 * _leaning / 4,
+            "E[δ³] = −5 l3/(2κ²h³) is a moment. The covariance takes E[δ] E[δ²] away: E[δ] is not "
             "zero any more.",
         ),
         Mistake(
             "half",
-            -_l3 * _mixed / (2 * _h**3),
+            _leaning / 2,
             "Half of it. The cubic shifts the mean of δ, and skews δ about its mean: the two count "
             "alike.",
         ),
         Mistake(
+            "half, sign",
+            -_leaning / 2,
+            "The sign, and half is missing: the cubic shifts the mean of δ and skews it.",
+        ),
+        Mistake(
             "no sixth",
-            -6 * _l3 * _mixed / _h**3,
-            "Six times too large: the cubic term of the energy is l3 δ³/6.",
+            6 * _leaning,
+            "Six times too large: the cubic term of the energy is κ l3 δ³/6.",
         ),
         Mistake(
             "Taylor's half",
-            -2 * _l3 * _mixed / _h**3,
+            2 * _leaning,
             "Twice too large: T_2 is ½ of curvature times δ².",
         ),
         Mistake(
             "(2,1) missing",
-            -_l3 * _f1 * _g2 / _h**3,
+            _l3 * _f1 * _g2 / (_kappa * _h**3),
             "The slope of L_i and the curvature of φ make a term as well.",
         ),
         Mistake(
             "(1,2) missing",
-            -_l3 * _f2 * _g1 / _h**3,
+            _l3 * _f2 * _g1 / (_kappa * _h**3),
             "The slope of φ and the curvature of L_i make a term as well.",
         ),
         Mistake(
             "power of h",
-            -_l3 * _mixed / _h**2,
+            _h * _leaning,
             "l3 grows like n, so this is of order n⁻¹: δ⁶ brings h⁻³.",
         ),
         Mistake(
-            "half, sign",
-            _l3 * _mixed / (2 * _h**3),
-            "The sign (or the minus of the BIF), and half is missing: the cubic shifts the mean of "
-            "δ and skews it.",
+            "l4",
+            _leaning - _slopes * _quartic,
+            "l4 enters with both slopes only: part (h).",
+        ),
+        Mistake(
+            "part (h) too",
+            _leaning + _slopes * (_cubic - _quartic),
+            "The terms with both slopes, f1 g1, are part (h). One slope and one curvature are "
+            "asked.",
         ),
     ],
     hints=[
-        "To first order in l3 the mean of X is E[X] − (l3/6) E[X δ³], both under N(0, 1/h).",
-        "E[δ⁴] = 3/h² and E[δ⁶] = 15/h³ give E[δ] = −l3/(2h²), E[δ³] = −5 l3/(2h³).",
-        "Cov(δ, ½δ²) = ½ (E[δ³] − E[δ] E[δ²]), with E[δ²] = 1/h to this order.",
+        "To first order in l3 the mean of X is E[X] − (κ l3/6) E[X δ³], both under N(0, 1/(κh)).",
+        "E[δ⁴] = 3/(κh)² and E[δ⁶] = 15/(κh)³ give E[δ] = −l3/(2κh²), E[δ³] = −5 l3/(2κ²h³).",
+        "Cov(δ, ½δ²) = ½ (E[δ³] − E[δ] E[δ²]), with E[δ²] = 1/(κh) to this order. Then times −κ.",
     ],
 )
 
-_slopes = _f1 * _g1
-_cubic = _l3**2 / _h**4
-_quartic = _l4 / (2 * _h**3)
-
 part_h = Formula(
     "power_series.part_h",
-    "what is left at order n⁻²: the terms with both slopes",
+    "what is left at order n⁻² of the BIF: the terms with both slopes",
     truth=_slopes * (_cubic - _quartic),
-    domain={name: _any for name in ("f1", "g1", "l3", "l4")} | {"h": (0.5, 4)},
+    domain=_domain,
     mistakes=[
         Mistake(
             "quartic only",
@@ -662,32 +753,78 @@ part_h = Formula(
         Mistake(
             "cubic only",
             _slopes * _cubic,
-            "The quartic is missing: l4 δ⁴/24 is as small as the cubic squared.",
+            "The quartic is missing: κ l4 δ⁴/24 is as small as the cubic squared.",
         ),
         Mistake(
             "sign",
             _slopes * (_quartic - _cubic),
-            "Sign flipped, or the term of the BIF: l4 > 0 makes the posterior narrower, l3² wider.",
+            "Sign flipped: l4 > 0 makes the posterior narrower, l3² wider, and the BIF is −κ Cov.",
+        ),
+        Mistake(
+            "covariance",
+            -_slopes * (_cubic - _quartic) / _kappa,
+            "This is the change of the covariance. The BIF is −κ times it.",
+        ),
+        Mistake(
+            "covariance at kappa 1",
+            -_kappa * _slopes * (_cubic - _quartic),
+            "This is the covariance at κ = 1. The energy is κ Σ L_j, and the BIF −κ times the "
+            "covariance.",
+        ),
+        Mistake(
+            "energy without kappa",
+            _kappa**2 * _slopes * (_cubic - _quartic),
+            "The −κ in front is there, but the energy is κ Σ L_j: its derivatives are κh, κl3 and "
+            "κl4.",
+        ),
+        Mistake(
+            "no kappa in front",
+            _slopes * (_cubic - _quartic) / _kappa,
+            "This is minus the change of the covariance. The BIF is −κ times it.",
+        ),
+        Mistake(
+            "kappa 1",
+            _kappa * _slopes * (_cubic - _quartic),
+            "This is the answer at κ = 1: the energy is κ Σ L_j, and the BIF −κ times the "
+            "covariance.",
+        ),
+        Mistake(
+            "no slopes",
+            (_quartic - _cubic) / _kappa,
+            "f1 g1 is missing: δ comes with the slope of φ, and with that of L_i.",
+        ),
+        Mistake(
+            "variance",
+            (_cubic - _quartic) / _kappa**2,
+            "This is what the variance of δ has beyond 1/(κh). Multiply by both slopes and by −κ.",
+        ),
+        Mistake(
+            "variance at kappa 1",
+            _cubic - _quartic,
+            "This is what the variance of δ gains, at κ = 1. Both slopes are missing, and κ with "
+            "its minus.",
         ),
         Mistake(
             "sign of the quartic",
             _slopes * (_cubic + _quartic),
-            "l4 > 0 makes the walls steeper and the posterior narrower: its term is negative.",
+            "l4 > 0 makes the walls steeper and the posterior narrower: against l3², it has the "
+            "other sign.",
         ),
         Mistake(
             "sign of the cubic",
             -_slopes * (_cubic + _quartic),
-            "The cubic enters squared and with a plus: leaning to one side widens the posterior.",
+            "The cubic enters squared, and leaning to one side widens the posterior: against l4, "
+            "it has the other sign.",
         ),
         Mistake(
             "uncentred",
             _slopes * (5 * _cubic / 4 - _quartic),
-            "This is E[δ²] − 1/h. The variance takes E[δ]² = l3²/(4h⁴) away.",
+            "This has E[δ²] − 1/(κh). The variance takes E[δ]² = l3²/(4κ²h⁴) away.",
         ),
         Mistake(
             "not normalised",
             _slopes * (29 * _cubic / 24 - 5 * _quartic / 4),
-            "The normalising constant changes too, by 5 l3²/(24h³) − l4/(8h²): divide by it.",
+            "The normalising constant changes too, by (5 l3²/(24h³) − l4/(8h²))/κ: divide by it.",
         ),
         Mistake(
             "neither",
@@ -697,25 +834,35 @@ part_h = Formula(
         Mistake(
             "half the cubic",
             _slopes * (_cubic / 2 - _quartic),
-            "Half of the l3² part: at the shifted mean the curvature is h − l3²/(2h²), which gives "
-            "l3²/(2h⁴). The skew gives as much.",
+            "Half of the l3² part: the curvature at the shifted mean, κh − l3²/(2h²), gives "
+            "l3²/(2κ²h⁴). The skew gives as much.",
+        ),
+        Mistake(
+            "twice the quartic",
+            _slopes * (_cubic - 2 * _quartic),
+            "The quartic part is twice too large: (l4/24)(15 − 3) is l4/2.",
         ),
         Mistake(
             "leading term too",
-            _slopes * (1 / _h + _cubic - _quartic),
+            -_f1 * _g1 / _h + _slopes * (_cubic - _quartic),
             "f1 g1/h is of order n⁻¹, the influence function. What is smaller is asked.",
         ),
         Mistake(
             "no 24",
             _slopes * (_cubic - 24 * _quartic),
-            "The quartic term of the energy is l4 δ⁴/24.",
+            "The quartic term of the energy is κ l4 δ⁴/24.",
+        ),
+        Mistake(
+            "part (g) too",
+            _leaning + _slopes * (_cubic - _quartic),
+            "f1 g2 and f2 g1 are part (g): here φ and L_i are both linear, T_1 and T_1.",
         ),
     ],
     hints=[
-        "It is f1 g1 times what the variance of δ has beyond 1/h.",
-        "Density ∝ Gaussian × (1 − l3δ³/6 − l4δ⁴/24 + ½(l3δ³/6)²): find ∫1, ∫δ and ∫δ² of it.",
-        "Gaussian moments E[δ⁴], E[δ⁶], E[δ⁸] are 3/h², 15/h³, 105/h⁴. "
-        "Then E[δ²] − E[δ]², with E[δ] = −l3/(2h²).",
+        "It is −κ f1 g1 times what the variance of δ has beyond 1/(κh).",
+        "Density ∝ Gaussian × (1 − κl3δ³/6 − κl4δ⁴/24 + ½(κl3δ³/6)²): find ∫1, ∫δ and ∫δ² of it.",
+        "Gaussian moments E[δ⁴], E[δ⁶], E[δ⁸] are 3/(κh)², 15/(κh)³, 105/(κh)⁴. "
+        "Then E[δ²] − E[δ]², with E[δ] = −l3/(2κh²).",
     ],
 )
 
@@ -758,6 +905,23 @@ def _pieces(formula: Callable) -> Callable:
 def _least_squares(formula: Callable) -> Callable:
     """The same pieces without the prior."""
     return lambda x, y, sigma, tau, x_t, y_t: _pieces(formula)(x, y, sigma, np.inf, x_t, y_t)
+
+
+def _other_precision(bend: Callable) -> Callable:
+    """A mistake's formula: the right sum, with a wrong V⁻¹ made from A, I, σ and τ."""
+
+    def wrong(x, y, sigma, tau, x_t, y_t):
+        v = np.linalg.inv(bend(x.T @ x, np.eye(x.shape[1]), sigma, tau))
+        mean, s = v @ x.T @ y / sigma**2, x @ v @ x_t
+        return -((y - x @ mean) * (y_t - x_t @ mean) * s + s**2 / 2) / sigma**2
+
+    return in_numpy(wrong)
+
+
+def _residuals_at_least_squares(x, y, sigma, tau, x_t, y_t):
+    s = x @ np.linalg.solve(x.T @ x / sigma**2 + np.eye(x.shape[1]) / tau**2, x_t)
+    mean = np.linalg.solve(x.T @ x, x.T @ y)
+    return -((y - x @ mean) * (y_t - x_t @ mean) * s + s**2 / 2) / sigma**2
 
 
 def _no_posterior(x, y, sigma, tau, x_t, y_t):
@@ -827,6 +991,35 @@ part_i = Function(
             "1/σ² is there twice: once in front is enough, as the losses are unscaled.",
         ),
         Mistake(
+            "kappa once",
+            _pieces(lambda kappa, r, r_t, s: -(kappa * r * r_t * s + s**2 / 2)),
+            "κ = 1/σ² multiplies the whole covariance: it is missing before ½ s².",
+        ),
+        Mistake(
+            "sigma not in V",
+            _pieces(
+                lambda kappa, r, r_t, s: -kappa * (r * r_t * (s * kappa) + (s * kappa) ** 2 / 2)
+            ),
+            "(A + λI)⁻¹ with λ = σ²/τ² is V/σ²: the posterior's covariance is σ² times that.",
+        ),
+        Mistake(
+            "sigma not in V but in mu",
+            _other_precision(lambda a, i, sigma, tau: a + (sigma / tau) ** 2 * i),
+            "(A + λI)⁻¹ is V/σ². In μ = V Σ x_i y_i / σ² it needs no 1/σ², and s = x_jᵀVx_t needs "
+            "a σ².",
+        ),
+        Mistake(
+            "tau squared for its inverse",
+            _other_precision(lambda a, i, sigma, tau: a / sigma**2 + tau**2 * i),
+            "τ² is the variance of the prior: what it adds to V⁻¹ is I/τ².",
+        ),
+        Mistake(
+            "residuals at least squares",
+            in_numpy(_residuals_at_least_squares),
+            "V is right, but the residuals are those of least squares. Take them at the posterior "
+            "mean μ.",
+        ),
+        Mistake(
             "s once",
             _pieces(lambda kappa, r, r_t, s: -kappa * (r * r_t * s + s / 2)),
             "The curvature term has s squared: V enters ½ tr(f2 V g2 V) twice.",
@@ -883,7 +1076,10 @@ part_j = Choice(
     },
     hints=[
         "Put the derivatives at w* into parts (f), (g) and (h), for every example.",
-        "BIF − (1,1) is about minus the sum of (f), (g) and (h). Compare −f2 g2/(2h²) with it.",
-        "On this problem the terms of order n⁻² nearly cancel, so one alone makes it worse.",
+        "BIF − (1,1) is about the sum of (f), (g) and (h), at κ = 1. Compare −f2 g2/(2h²) with it.",
+        "Adding t to a guess helps only if t has the sign of what is missing, and is less than "
+        "twice as large.",
+        "The ratio of −f2 g2/(2h²) to that sum is −1.4, −1.5, 26, −2.6 and 2.2 for the five "
+        "examples.",
     ],
 )

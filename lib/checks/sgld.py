@@ -907,8 +907,8 @@ part_h = Function(
         Mistake(
             "φ not centred",
             _changed(phi_axes=()),
-            "Centring L_i alone is enough for the value, not for the error: chains differ by φ̄ "
-            "times their L_i.",
+            "Centring L_i alone is enough for the value, not for the error: each chain keeps "
+            "φ̄ Σ_t(L_i − L̄_i).",
         ),
         Mistake(
             "losses not centred",

@@ -523,6 +523,13 @@ part_e = Function(
             "V = (A + I/τ²)⁻¹ lacks its 1/σ²: the data's share of the precision is A/σ².",
         ),
         Mistake(
+            "σ in front alone",
+            lambda x, y, sigma, tau, k: _shift(lambda pull, r, *_: -pull * r / sigma**2)(
+                x, y, 1.0, tau, k
+            ),
+            "1/σ² is in front, but V and μ are those of σ = 1: V = (A/σ² + I/τ²)⁻¹, μ = V Xᵀy/σ².",
+        ),
+        Mistake(
             "λ upside down",
             lambda x, y, sigma, tau, k: _shift(lambda pull, r, *_: -pull * r)(
                 x, y, 1.0, sigma / tau, k
@@ -802,6 +809,11 @@ part_h = Formula(
             "quadratic",
             _epsilon**2 / 2,
             "This is for L = ½w², with H = 1. Here the slope of L is w⁵: solve w⁵ = ε.",
+        ),
+        Mistake(
+            "order of a parabola",
+            _epsilon**2,
+            "ε² is the order where H > 0. Here H = 0, and L has the slope w⁵: solve w⁵ = ε.",
         ),
         Mistake(
             "shift's own cost",
