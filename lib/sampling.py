@@ -12,7 +12,7 @@ import torch
 from arviz_stats.base import array_stats
 from torch import Tensor
 from torch.func import grad, vmap
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib._validate import count, positive, shaped
 from lib.bayesian import Gibbs, energy_and_gradient, restraint

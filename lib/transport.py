@@ -28,10 +28,10 @@ def shift_kl(
     w: Tensor,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """D(S_# p ‖ p_ε) for S(w) = w + ε r(w), as an average over points of p; a scalar, in nats.
+    """D(τ_# p ‖ p_ε) for τ(w) = w + ε r(w), as an average over points of p; a scalar, in nats.
 
     w: (m, p) points of p, with probabilities (m,) if from `quadrature`, without if they are draws.
-    p_ε has weight 1 − ε on example k. Raises ValueError if S folds (a determinant is not positive)
+    p_ε has weight 1 − ε on example k. Raises ValueError if τ folds (a determinant is not positive)
     or k is no example. Equation eq-shift-kl; Mlodozeniec et al. (2025).
     """
     objective = gibbs.objective
@@ -55,7 +55,7 @@ def shift_kl(
 def asymptotic_cost(
     objective: Objective, w_star: Tensor, k: int, r: Tensor, epsilon: float
 ) -> Tensor:
-    """F(r, ε) = lim κ→∞ of D(S_# p ‖ p_ε)/κ at a unique minimum w*, for r = r(w*); a scalar.
+    """F(r, ε) = lim κ→∞ of D(τ_# p ‖ p_ε)/κ at a unique minimum w*, for r = r(w*); a scalar.
 
     Not a Taylor series: it minimises the perturbed loss. The objective must be convex, as for
     `fit`; a penalty is part of L, so it is taken to grow with κ. Raises ValueError if w_star is no
@@ -124,9 +124,9 @@ def _alike(q: Gaussian, p: Gaussian) -> None:
 
 
 def gaussian_map(q: Gaussian, p: Gaussian) -> tuple[Tensor, Tensor]:
-    """(A, b) of the optimal transport map w ↦ Aw + b from q to p; A is symmetric and positive.
+    """(K, b) of the optimal transport map w ↦ Kw + b from q to p; K is symmetric and positive.
 
-    A = Q^(−1/2) (Q^(1/2) P Q^(1/2))^(1/2) Q^(−1/2), b = μ_p − A μ_q; shapes (p, p) and (p,).
+    K = Q^(−1/2) (Q^(1/2) P Q^(1/2))^(1/2) Q^(−1/2), b = μ_p − K μ_q; shapes (p, p) and (p,).
     Equation eq-gaussian-map.
     """
     _alike(q, p)
