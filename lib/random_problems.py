@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.bayesian import Gibbs, quadrature
+from lib.bayesian import Gibbs
 from lib.counterfactuals import fit
+from lib.exact_posteriors import quadrature
 from lib.models import MLP, cross_entropy, logistic, poisson, squared_error
 from lib.objective import Objective
 

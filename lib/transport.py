@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.func import grad, jacfwd, vmap
 
 from lib._validate import count, finite, number, shaped
-from lib.bayesian import Gaussian, Gibbs, average, energy, losses_at
+from lib.bayesian import Gibbs, average, energy, losses_at
 from lib.counterfactuals import fit
+from lib.exact_posteriors import Gaussian
 from lib.influence import direct, parameter_influence, spectrum
 from lib.objective import Objective, hessian, weighted_loss
 

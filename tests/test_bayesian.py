@@ -12,6 +12,7 @@ from scipy.integrate import cubature
 from statsmodels.api import OLS
 
 from lib import bayesian as by
+from lib import exact_posteriors as ex
 from lib import models
 from lib.objective import Objective
 from lib.sampling import mala, sgld
@@ -166,7 +167,7 @@ def test_quadrature_against_scipy(seed, p):
     case = Skewed.random(seed, p)
     beta = np.random.default_rng(seed).uniform(0.2, 2, len(case.x))
     for given_beta, numpy_beta in ((None, 1.0), (torch.tensor(beta), beta)):
-        w, weights = by.quadrature(case.gibbs, *REACH[p], given_beta)
+        w, weights = ex.quadrature(case.gibbs, *REACH[p], given_beta)
         assert w.shape == (REACH[p][2] ** p, p) and weights.shape == (len(w),)
         assert weights.sum().item() == pytest.approx(1, abs=1e-12)
         close(weights @ torch.tensor(case.phi(w.numpy())), case.means(case.phi, numpy_beta))
@@ -174,7 +175,7 @@ def test_quadrature_against_scipy(seed, p):
 
 def test_quadrature_points():
     case = Skewed.random(0, 2)
-    w, weights = by.quadrature(case.gibbs, (-7.0, -8.0), (9.0, 10.0), 90)
+    w, weights = ex.quadrature(case.gibbs, (-7.0, -8.0), (9.0, 10.0), 90)
     a, b = np.meshgrid(np.linspace(-7, 9, 90), np.linspace(-8, 10, 90), indexing="ij")
     close(w, np.stack([a.ravel(), b.ravel()], axis=1), 1e-13)
     density = np.exp(-case.energy(w.numpy(), np.ones(len(case.x))))
@@ -184,7 +185,7 @@ def test_quadrature_points():
 def test_quadrature_where_the_parameters_end():
     case = Skewed.random(1, 1)
     beta = np.linspace(0.5, 2, len(case.x))
-    w, weights = by.quadrature(case.gibbs, (0.0,), (1.5,), 2001, torch.tensor(beta), bounded=True)
+    w, weights = ex.quadrature(case.gibbs, (0.0,), (1.5,), 2001, torch.tensor(beta), bounded=True)
     nodes = np.linspace(0, 1.5, 2001)[:, None]
     density = np.exp(-case.energy(nodes, beta))
     density[[0, -1]] /= 2
@@ -199,7 +200,7 @@ def test_quadrature_where_the_parameters_end():
     close(weights @ w, [first / mass], 1e-5)
     # In two dimensions a side counts half and a corner a quarter.
     flat = Skewed.random(1, 2)
-    w, weights = by.quadrature(flat.gibbs, (0.0, -1.0), (1.0, 0.5), 4, bounded=True)
+    w, weights = ex.quadrature(flat.gibbs, (0.0, -1.0), (1.0, 0.5), 4, bounded=True)
     density = np.exp(-flat.energy(w.numpy(), np.ones(len(flat.x)))).reshape(4, 4)
     ends = np.array([0.5, 1, 1, 0.5])
     density *= np.outer(ends, ends)
@@ -209,7 +210,7 @@ def test_quadrature_where_the_parameters_end():
 def test_quadrature_in_many_parts():
     # More points than are evaluated at once.
     model = models.location(torch.tensor([[0.3, -0.2]], dtype=torch.float64))
-    w, weights = by.quadrature(by.Gibbs(model, 2.0), (-6.0, -6.0), (7.0, 6.0), 300)
+    w, weights = ex.quadrature(by.Gibbs(model, 2.0), (-6.0, -6.0), (7.0, 6.0), 300)
     close(weights @ w, [0.3, -0.2], 1e-9)
     close((weights * w[:, 0]) @ w[:, 1], 0.3 * -0.2, 1e-9)
 
@@ -217,7 +218,7 @@ def test_quadrature_in_many_parts():
 def test_quadrature_of_integer_data():
     whole = torch.tensor([1, 2, 4])
     model = Objective(lambda w, x: w - x, lambda f, y: 0.5 * (f**2).sum(), whole, whole)
-    w, weights = by.quadrature(by.Gibbs(model), (-4.0,), (9.0,), 200)
+    w, weights = ex.quadrature(by.Gibbs(model), (-4.0,), (9.0,), 200)
     assert w.dtype == torch.float64
     close(weights @ w, [7 / 3], 1e-10)
 
@@ -307,7 +308,7 @@ def test_the_definition_by_reweighting_is_a_covariance(seed):
 @pytest.mark.parametrize("seed, p", [(0, 1), (1, 1), (2, 1), (1, 2), (2, 2)])
 def test_influence_is_the_derivative_of_scipys_means(seed, p):
     case = Skewed.random(seed, p, gamma=seed != 1, student=seed != 2)
-    w, weights = by.quadrature(case.gibbs, *REACH[p])
+    w, weights = ex.quadrature(case.gibbs, *REACH[p])
     losses = by.losses_at(case.gibbs.objective, w)
     phi = torch.func.vmap(case.torch_phi)(w)
     want = case.influence()
@@ -369,12 +370,12 @@ def test_conjugate_posterior_in_numpy(seed):
     case = Conjugate.random(seed)
     beta = np.random.default_rng(seed).uniform(0.1, 2, len(case.x))
     for given_beta, numpy_beta in ((None, 1.0), (torch.tensor(beta), beta)):
-        found = by.conjugate_posterior(case.gibbs, given_beta)
+        found = ex.conjugate_posterior(case.gibbs, given_beta)
         mean, covariance = case.posterior(numpy_beta)
         close(found.mean, mean)
         close(found.covariance, covariance)
     close(
-        by.conjugate_influence(case.gibbs),
+        ex.conjugate_influence(case.gibbs),
         by_weights(lambda beta: case.posterior(beta)[0], len(case.x), 0.02),
         1e-8,
     )
@@ -390,21 +391,21 @@ def test_conjugate_formulas_of_the_text(seed):
     a, eye = case.x.T @ case.x, np.eye(case.x.shape[1])
     v = np.linalg.inv(eye / prior + a / noise)
     mean = v @ case.x.T @ case.y / noise
-    close(by.conjugate_posterior(gibbs).mean, mean)
-    close(by.conjugate_posterior(gibbs).covariance, v)
+    close(ex.conjugate_posterior(gibbs).mean, mean)
+    close(ex.conjugate_posterior(gibbs).covariance, v)
     damped = np.linalg.inv(a + noise / prior * eye)
     residual = case.y - case.x @ mean
-    close(by.conjugate_influence(gibbs), (residual[:, None] * case.x) @ damped)
+    close(ex.conjugate_influence(gibbs), (residual[:, None] * case.x) @ damped)
 
 
 def test_a_flat_prior_gives_least_squares():
     case = Conjugate.random(3, p=3)
     gibbs = by.Gibbs(models.linear(torch.tensor(case.x), torch.tensor(case.y)), 1 / 0.7)
     model = OLS(case.y, case.x).fit()
-    close(by.conjugate_posterior(gibbs).mean, model.params)
-    close(by.conjugate_posterior(gibbs).covariance, 0.7 * model.normalized_cov_params)
+    close(ex.conjugate_posterior(gibbs).mean, model.params)
+    close(ex.conjugate_posterior(gibbs).covariance, 0.7 * model.normalized_cov_params)
     other = model.get_influence()
-    close(by.conjugate_influence(gibbs), other.dfbeta * (1 - other.hat_matrix_diag[:, None]))
+    close(ex.conjugate_influence(gibbs), other.dfbeta * (1 - other.hat_matrix_diag[:, None]))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -413,19 +414,19 @@ def test_a_singular_precision_is_seen_through_rounding(seed):
     x = np.random.default_rng(seed).normal(size=(9, 2))
     x = torch.tensor(np.column_stack([x, x @ [0.3, 0.7]]))
     with pytest.raises(ValueError, match=r"^gibbs: singular precision"):
-        by.conjugate_posterior(by.Gibbs(models.linear(x, x[:, 0] ** 2)))
-    by.conjugate_posterior(by.Gibbs(models.linear(x, x[:, 0] ** 2, l2=0.1)))
+        ex.conjugate_posterior(by.Gibbs(models.linear(x, x[:, 0] ** 2)))
+    ex.conjugate_posterior(by.Gibbs(models.linear(x, x[:, 0] ** 2, l2=0.1)))
 
 
 def test_localisation_damps_and_temperature_widens():
     case = Conjugate.random(5, p=2)
     objective, centre = case.gibbs.objective, torch.tensor(case.centre)
-    held = by.conjugate_posterior(by.Gibbs(objective, 1.0, 1e9, centre))
+    held = ex.conjugate_posterior(by.Gibbs(objective, 1.0, 1e9, centre))
     close(held.mean, case.centre, 1e-6)
     close(held.covariance, 1e-9 * np.eye(2), 1e-6)
     # The same losses, tempered: κ and β are one number, and the prior is not tempered.
-    hot = by.conjugate_posterior(by.Gibbs(objective, 0.25))
-    fewer = by.conjugate_posterior(by.Gibbs(objective), torch.full((objective.n,), 0.25).double())
+    hot = ex.conjugate_posterior(by.Gibbs(objective, 0.25))
+    fewer = ex.conjugate_posterior(by.Gibbs(objective), torch.full((objective.n,), 0.25).double())
     close(hot.mean, fewer.mean)
     close(hot.covariance, fewer.covariance)
 
@@ -477,10 +478,10 @@ ROUTES = Routes()
 
 def test_exact_routes_agree():
     case, truth, gibbs = ROUTES.case, ROUTES.truth(), ROUTES.case.gibbs
-    w, weights = by.quadrature(gibbs, (-6.0, -6.0), (6.0, 6.0), 200)
+    w, weights = ex.quadrature(gibbs, (-6.0, -6.0), (6.0, 6.0), 200)
     losses, phi = by.losses_at(gibbs.objective, w), torch.func.vmap(ROUTES.phi)(w)
     close(by.bif(losses, phi, case.kappa, weights), truth, 1e-8)
-    close(by.conjugate_influence(gibbs), truth[:, :2], 1e-8)
+    close(ex.conjugate_influence(gibbs), truth[:, :2], 1e-8)
     close(ROUTES.finite_step(1e-9), truth, 1e-7)
     for i, row in enumerate(truth):
         found = by.susceptibility_by_definition(phi, -losses[:, i], case.kappa, weights)
@@ -663,7 +664,7 @@ def test_no_more_than_one_block_is_held(block):
 
 def test_negative_influence_of_upweighting_on_an_examples_own_loss():
     case = Conjugate.random(8, p=2)
-    w, weights = by.quadrature(case.gibbs, (-9.0, -9.0), (9.0, 9.0), 200)
+    w, weights = ex.quadrature(case.gibbs, (-9.0, -9.0), (9.0, 9.0), 200)
     losses = by.losses_at(case.gibbs.objective, w)
     assert (by.bif(losses, losses, case.kappa, weights).diagonal() < 0).all()
 
@@ -675,7 +676,7 @@ def test_float32_posterior():
     case = Conjugate.random(9, p=2)
     objective = models.linear(torch.tensor(case.x).float(), torch.tensor(case.y).float(), case.rho)
     gibbs = by.Gibbs(objective, case.kappa, case.gamma, torch.tensor(case.centre).float())
-    found = by.conjugate_posterior(gibbs)
+    found = ex.conjugate_posterior(gibbs)
     assert found.mean.dtype == found.covariance.dtype == torch.float32
     close(found.mean, case.posterior()[0], 1e-5)
     draws = case.draws(np.random.default_rng(9), 3, 9)
@@ -689,16 +690,16 @@ def test_float32_quadrature():
     case = Conjugate.random(9, p=2)
     objective = models.linear(torch.tensor(case.x).float(), torch.tensor(case.y).float())
     gibbs = by.Gibbs(objective)
-    w, weights = by.quadrature(gibbs, (-9.0, -9.0), (9.0, 9.0), 300)
+    w, weights = ex.quadrature(gibbs, (-9.0, -9.0), (9.0, 9.0), 300)
     assert w.dtype == weights.dtype == torch.float32
-    exact = by.conjugate_posterior(gibbs)
+    exact = ex.conjugate_posterior(gibbs)
     close(by.average(w, weights), exact.mean, 1e-3)
     close(by.covariance(w, w, weights), exact.covariance, 1e-3)
 
 
 def test_the_centre_of_a_conjugate_posterior_must_fit():
     with pytest.raises(ValueError, match="expected shape"):
-        by.conjugate_posterior(by.Gibbs(LINE, 1.0, 1.0, torch.zeros(1).double()))
+        ex.conjugate_posterior(by.Gibbs(LINE, 1.0, 1.0, torch.zeros(1).double()))
 
 
 LINE = models.linear(torch.tensor([[1.0, 0.2], [0.3, 1], [2, 1]]).double(), torch.ones(3).double())
@@ -784,24 +785,24 @@ def watch(draws, phi=lambda w: w[0], **options):
         ("phi", lambda: watch(DRAWS, lambda w: w[None])),
         ("block", lambda: watch(DRAWS, block=0)),
         ("block", lambda: watch(DRAWS, block=2.0)),
-        ("points", lambda: by.quadrature(GIBBS, LOW, HIGH, 2)),
-        ("low", lambda: by.quadrature(GIBBS, LOW, HIGH[:1], 9)),
-        ("low", lambda: by.quadrature(GIBBS, (), (), 9)),
-        ("low", lambda: by.quadrature(GIBBS, (-9.0,) * 3, (9.0,) * 3, 9)),
-        ("low", lambda: by.quadrature(GIBBS, (NAN, -9.0), HIGH, 9)),
-        ("high", lambda: by.quadrature(GIBBS, LOW, (INF, 9.0), 9)),
-        ("high", lambda: by.quadrature(GIBBS, LOW, (9.0, -9.0), 9)),
-        ("beta", lambda: by.quadrature(GIBBS, LOW, HIGH, 9, torch.ones(2).double())),
-        ("energy", lambda: by.quadrature(by.Gibbs(LINE, 1e308), LOW, HIGH, 9)),
-        ("low, high", lambda: by.quadrature(GIBBS, (-9.0, -1.0), HIGH, 99)),
-        ("low, high", lambda: by.quadrature(GIBBS, LOW, (1.0, 9.0), 99)),
-        ("gibbs", lambda: by.conjugate_posterior(by.Gibbs(models.location(A)))),
-        ("gibbs", lambda: by.conjugate_posterior(by.Gibbs(models.logistic(LINE.x, LINE.y)))),
-        ("gibbs", lambda: by.conjugate_posterior(by.Gibbs(LINE, log_prior=lambda w: w.sum()))),
-        ("gibbs", lambda: by.conjugate_posterior(by.Gibbs(TWINS))),
-        ("gibbs", lambda: by.conjugate_posterior(GIBBS, -torch.ones(3).double())),
-        ("beta", lambda: by.conjugate_posterior(GIBBS, torch.ones(2).double())),
-        ("gibbs", lambda: by.conjugate_influence(by.Gibbs(TWINS))),
+        ("points", lambda: ex.quadrature(GIBBS, LOW, HIGH, 2)),
+        ("low", lambda: ex.quadrature(GIBBS, LOW, HIGH[:1], 9)),
+        ("low", lambda: ex.quadrature(GIBBS, (), (), 9)),
+        ("low", lambda: ex.quadrature(GIBBS, (-9.0,) * 3, (9.0,) * 3, 9)),
+        ("low", lambda: ex.quadrature(GIBBS, (NAN, -9.0), HIGH, 9)),
+        ("high", lambda: ex.quadrature(GIBBS, LOW, (INF, 9.0), 9)),
+        ("high", lambda: ex.quadrature(GIBBS, LOW, (9.0, -9.0), 9)),
+        ("beta", lambda: ex.quadrature(GIBBS, LOW, HIGH, 9, torch.ones(2).double())),
+        ("energy", lambda: ex.quadrature(by.Gibbs(LINE, 1e308), LOW, HIGH, 9)),
+        ("low, high", lambda: ex.quadrature(GIBBS, (-9.0, -1.0), HIGH, 99)),
+        ("low, high", lambda: ex.quadrature(GIBBS, LOW, (1.0, 9.0), 99)),
+        ("gibbs", lambda: ex.conjugate_posterior(by.Gibbs(models.location(A)))),
+        ("gibbs", lambda: ex.conjugate_posterior(by.Gibbs(models.logistic(LINE.x, LINE.y)))),
+        ("gibbs", lambda: ex.conjugate_posterior(by.Gibbs(LINE, log_prior=lambda w: w.sum()))),
+        ("gibbs", lambda: ex.conjugate_posterior(by.Gibbs(TWINS))),
+        ("gibbs", lambda: ex.conjugate_posterior(GIBBS, -torch.ones(3).double())),
+        ("beta", lambda: ex.conjugate_posterior(GIBBS, torch.ones(2).double())),
+        ("gibbs", lambda: ex.conjugate_influence(by.Gibbs(TWINS))),
     ],
 )
 def test_bad_input_is_named(name, call):

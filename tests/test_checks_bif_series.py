@@ -11,16 +11,9 @@ import torch
 from numpy.polynomial import Polynomial
 
 from lib import checks
-from lib.bayesian import (
-    Gibbs,
-    bif,
-    conjugate_influence,
-    covariance,
-    losses_at,
-    quadrature,
-    reweighted_mean,
-)
+from lib.bayesian import Gibbs, bif, covariance, losses_at, reweighted_mean
 from lib.checks import power_series
+from lib.exact_posteriors import conjugate_influence, quadrature
 from lib.expansion import LEADING, SECOND_ORDER, expansion
 from lib.models import linear, logistic
 from lib.objective import loss_on

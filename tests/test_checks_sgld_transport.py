@@ -9,17 +9,10 @@ import sympy as sp
 import torch
 
 from lib import checks
-from lib.bayesian import (
-    Gaussian,
-    Gibbs,
-    bayesian_influence,
-    conjugate_influence,
-    conjugate_posterior,
-    energy_and_gradient,
-    losses_at,
-)
+from lib.bayesian import Gibbs, bayesian_influence, energy_and_gradient, losses_at
 from lib.checks import sgld as sgld_bank
 from lib.checks import transport as transport_bank
+from lib.exact_posteriors import Gaussian, conjugate_influence, conjugate_posterior
 from lib.models import linear
 from lib.objective import Objective
 from lib.random_problems import normal, regression

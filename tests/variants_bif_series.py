@@ -12,7 +12,7 @@ import sympy as sp
 import torch
 from torch.func import grad, jacrev, vmap
 
-from lib import bayesian, influence, objective
+from lib import bayesian, exact_posteriors, influence, objective
 from lib.models import linear
 
 # --- bif_covariance ------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def rbif_hint(x, y, sigma, tau):
 
 
 def rbif_library(x, y, sigma, tau):
-    return bayesian.conjugate_influence(bayesian.Gibbs(linear(x, y, l2=tau**-2), sigma**-2))
+    return exact_posteriors.conjugate_influence(bayesian.Gibbs(linear(x, y, l2=tau**-2), sigma**-2))
 
 
 def rbif_damped(x, y, sigma, tau):
@@ -629,7 +629,7 @@ def loss_bif_autodiff(x, y, sigma, tau, x_t, y_t):
 
 
 def loss_bif_conjugate(x, y, sigma, tau, x_t, y_t):
-    p = bayesian.conjugate_posterior(bayesian.Gibbs(linear(x, y, l2=tau**-2), sigma**-2))
+    p = exact_posteriors.conjugate_posterior(bayesian.Gibbs(linear(x, y, l2=tau**-2), sigma**-2))
     v, r = x @ p.covariance @ x_t, y - x @ p.mean
     return -(sigma**-2) * v * (r * (y_t - x_t @ p.mean) + 0.5 * v)
 

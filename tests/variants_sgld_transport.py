@@ -19,7 +19,7 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 from torch.func import grad
 
-from lib import bayesian
+from lib import bayesian, exact_posteriors
 from lib.models import linear
 from lib.objective import gradients
 
@@ -530,12 +530,14 @@ def shift_complex_step(x, y, sigma, tau, k):
 
 def shift_library(x, y, sigma, tau, k):
     posterior = bayesian.Gibbs(linear(x, y, l2=tau**-2), sigma**-2)
-    return -bayesian.conjugate_influence(posterior)[k]
+    return -exact_posteriors.conjugate_influence(posterior)[k]
 
 
 def shift_covariance(x, y, sigma, tau, k):
     """κ Cov(L_k, w), with the Gaussian's Cov(½(y − wᵀx)², w) = V·E[∇L_k]."""
-    posterior = bayesian.conjugate_posterior(bayesian.Gibbs(linear(x, y, l2=1 / tau**2), sigma**-2))
+    posterior = exact_posteriors.conjugate_posterior(
+        bayesian.Gibbs(linear(x, y, l2=1 / tau**2), sigma**-2)
+    )
     mean_slope = (posterior.mean @ x[k] - y[k]) * x[k]
     return sigma**-2 * torch.mv(posterior.covariance, mean_slope)
 
