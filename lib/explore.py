@@ -5,6 +5,7 @@ values, all computed here in Python; `explore.js` only draws. Drag the handle or
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,8 +14,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
+from contourpy import contour_generator
+from torch import Tensor
 
-from lib._validate import count, positive
+from lib._validate import count, positive, sized
 
 _HERE = Path(__file__).parent
 
@@ -41,6 +45,31 @@ def line(x, y, role: str = "a", label: str = "", dashed: bool = False) -> dict:
 def points(x, y, role: str = "soft", label: str = "", size: float = 4) -> dict:
     """A dot at every (x, y); size is the radius in pixels."""
     return _mark("points", x, y, role, label) | {"size": positive("size", size)}
+
+
+def level_curves(
+    nodes: Tensor, mass: Tensor, role: str = "a", label: str = "", *, dashed: bool = False
+) -> list[dict]:
+    """The closed curves inside which half, and nine tenths, of a distribution's mass lie.
+
+    nodes: (m, 2) on a square grid and mass: (m,), as `exact_posteriors.quadrature` gives them.
+    Raises ValueError if they are not on such a grid.
+    """
+    side = math.isqrt(len(sized("mass", mass, len(nodes))))
+    x, y = sized("nodes", nodes, side * side, 2)[::side, 0], nodes[:side, 1]
+    if not (nodes == torch.cartesian_prod(x, y)).all():
+        raise ValueError("nodes: expected a square grid, the second coordinate running fastest")
+    contours = contour_generator(x, y, mass.view(side, side).T)
+    ordered = mass.sort(descending=True).values
+    marks = []
+    for share in (0.5, 0.9):
+        level = ordered[(ordered.cumsum(0) < share).sum()].item()
+        for curve in contours.lines(level):
+            if len(curve) > 8:  # a speck of a few vertices is not worth its bytes
+                thin = curve[: -1 : max(1, len(curve) // 40)]
+                closed = np.vstack([thin, thin[:1]])
+                marks.append(line(*closed.T, role, "" if marks else label, dashed))
+    return marks
 
 
 def note(x: float, y: float, text: str, role: str = "ink") -> dict:

@@ -3,9 +3,11 @@
 import json
 import re
 
+import numpy as np
 import pytest
+import torch
 
-from lib.explore import Control, Frame, Panel, explorable, line, note, points
+from lib.explore import Control, Frame, Panel, explorable, level_curves, line, note, points
 
 NAN = float("nan")
 PANELS = [
@@ -72,6 +74,30 @@ def test_marks():
     assert note(1, 2, "here", "b") == {"kind": "note", "x": 1, "y": 2, "text": "here", "role": "b"}
 
 
+def _gaussian_grid(side, reach=6.0):
+    axis = torch.linspace(-reach, reach, side).double()
+    nodes = torch.cartesian_prod(axis, 2 * axis)
+    mass = torch.softmax(-0.5 * (nodes[:, 0] ** 2 + (nodes[:, 1] / 2) ** 2), 0)
+    return nodes, mass
+
+
+def test_level_curves_hold_the_share_they_say():
+    curves = level_curves(*_gaussian_grid(241), "b", "mass", dashed=True)
+    assert [c["label"] for c in curves] == ["mass", ""] and curves[0]["role"] == "b dashed"
+    for curve, share in zip(curves, (0.5, 0.9), strict=True):
+        radius = np.hypot(curve["x"], np.array(curve["y"]) / 2)  # of an ellipse: √(−2 log(1 − s))
+        assert radius == pytest.approx(np.sqrt(-2 * np.log(1 - share)), abs=0.02)
+        assert (curve["x"][0], curve["y"][0]) == (curve["x"][-1], curve["y"][-1])
+        assert len(curve["x"]) <= 90
+
+
+def test_level_curves_of_two_humps_are_four():
+    nodes, _ = _gaussian_grid(241)
+    hump = [torch.exp(-4 * ((nodes - torch.tensor([k, 0.0])) ** 2).sum(1)) for k in (-3.0, 3.0)]
+    mass = sum(hump) / sum(hump).sum()
+    assert len(level_curves(nodes, mass)) == 4
+
+
 def static(k):
     return Frame([[]], "")
 
@@ -95,6 +121,9 @@ def test_without_handle_or_legend():
         ("y", lambda: points([0], [NAN])),
         ("y", lambda: note(0, float("inf"), "")),
         ("size", lambda: points([0], [0], size=-1)),
+        ("mass", lambda: level_curves(torch.ones(9, 2), torch.ones(8))),
+        ("nodes", lambda: level_curves(torch.ones(8, 2), torch.ones(8))),
+        ("nodes", lambda: level_curves(_gaussian_grid(5)[0].flip(1), torch.ones(25))),
         ("name", lambda: make(name='a" b')),
         ("name", lambda: make(name="")),
         ("drag", lambda: make(drag="y")),
