@@ -1,5 +1,6 @@
 """The ledger page, and the promise behind it: no equation without a check that runs."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,12 @@ def test_every_equation_and_erratum_has_a_check_that_ran():
 
 def test_ledger_page_is_up_to_date():
     assert (ROOT / "book" / "ledger.md").read_text("utf-8") == ledger.page(ROOT)
+
+
+@pytest.mark.parametrize("module", sorted(ROOT.glob("lib/*.py")), ids=lambda path: path.stem)
+def test_equations_named_in_docstrings_are_in_the_book(module):
+    named = set(re.findall(r"\beq-[\w-]+", module.read_text("utf-8")))
+    assert named <= set(ledger.labels(ROOT))
 
 
 @pytest.fixture
