@@ -49,8 +49,8 @@ def energy(gibbs: Gibbs, w: Tensor, beta: Tensor | None = None) -> Tensor:
     """U_β(w) = −log p_β(w) up to a constant: (p,) → scalar, (m, p) → (m,). Equation eq-gibbs."""
     _weights_given(gibbs, beta)
     if rows_of("w", w, w.shape[-1]).ndim == 1:
-        return _energy(gibbs, w, beta)
-    return vmap(lambda v: _energy(gibbs, v, beta))(w)
+        return energy_at(gibbs, w, beta)
+    return vmap(lambda v: energy_at(gibbs, v, beta))(w)
 
 
 def energy_and_gradient(
@@ -59,7 +59,7 @@ def energy_and_gradient(
     """U_β, shape (m,), and ∇U_β, shape (m, p), at every row of w (m, p); minus the score."""
     _weights_given(gibbs, beta)
     shaped("w", w, "m", "p")
-    slope, value = vmap(grad_and_value(lambda v: _energy(gibbs, v, beta)))(w)
+    slope, value = vmap(grad_and_value(lambda v: energy_at(gibbs, v, beta)))(w)
     return value, slope
 
 
@@ -68,7 +68,8 @@ def _weights_given(gibbs: Gibbs, beta: Tensor | None) -> None:
         shaped("beta", beta, gibbs.objective.n)
 
 
-def _energy(gibbs: Gibbs, w: Tensor, beta: Tensor | None) -> Tensor:
+def energy_at(gibbs: Gibbs, w: Tensor, beta: Tensor | None = None) -> Tensor:
+    """U_β of one w (p,), a scalar; looks at no value, so it may run under any transform."""
     objective = gibbs.objective
     each = vmap(objective.loss_at, (None, 0, 0))(w, objective.x, objective.y)
     total = each.sum() if beta is None else beta @ each

@@ -5,12 +5,14 @@ a sum of contractions with C = H⁻¹. The first is the influence function; the 
 a factor 1/n, and each has a name here.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.func import grad, jacfwd, vmap
 
 from lib._validate import finite, scalar, shaped
-from lib.bayesian import Gibbs, restraint
+from lib.bayesian import Gibbs, energy_at
 from lib.objective import Observable
 
 LEADING = "(1,1)"
@@ -48,14 +50,8 @@ def expansion(
     objective, kappa = gibbs.objective, gibbs.inverse_temperature
     if beta is not None:
         shaped("beta", beta, objective.n)
-    no_prior = Gibbs(objective, kappa, gibbs.localisation, gibbs.centre)
-
-    def leading(w: Tensor) -> Tensor:
-        each = vmap(objective.loss_at, (None, 0, 0))(w, objective.x, objective.y)
-        total = each.sum() if beta is None else beta @ each
-        return kappa * total + restraint(no_prior, w)
-
-    slope, h, cubic, quartic = _derivatives(leading, w_star, 4)
+    growing = replace(gibbs, log_prior=None)
+    slope, h, cubic, quartic = _derivatives(lambda w: energy_at(growing, w, beta), w_star, 4)
     f1, f2, f3 = _derivatives(lambda w: scalar("phi", phi(w)), w_star, 3)
     g1, g2, g3 = _per_example(objective, w_star)
     c = _inverse(h)

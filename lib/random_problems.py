@@ -92,23 +92,17 @@ def game(rng: np.random.Generator):
 
 @dataclass(frozen=True)
 class Posterior:
-    """A Gibbs posterior over two parameters, an observable's direction q (2,), and an example j.
-
-    `half` is a distance from zero beyond which nothing of its mass lies.
-    """
+    """A Gibbs posterior over two parameters, an observable's direction q (2,), and an example j."""
 
     gibbs: Gibbs
     q: Tensor
     j: int
-    half: float
 
-    def phi(self, w: Tensor) -> Tensor:
-        """A curved observable: sin(q·w) + ½ (q·w)²."""
-        return torch.sin(self.q @ w) + 0.5 * (self.q @ w) ** 2
+    phi = Trained.phi
 
     def nodes(self, beta: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Quadrature points (m, 2) and their probabilities (m,)."""
-        return quadrature(self.gibbs, (-self.half,) * 2, (self.half,) * 2, 201, beta)
+        return quadrature(self.gibbs, (-12.0, -12.0), (12.0, 12.0), 201, beta)
 
 
 def posterior(rng: np.random.Generator) -> Posterior:
@@ -117,7 +111,7 @@ def posterior(rng: np.random.Generator) -> Posterior:
     x, y = stretched(rng, n, 2), torch.from_numpy(rng.choice([-1.0, 1.0], n))
     objective = logistic(x, y, l2=float(rng.uniform(0.6, 1.2)))
     gibbs = Gibbs(objective, inverse_temperature=float(rng.uniform(0.5, 2.0)))
-    return Posterior(gibbs, normal(rng, 2), int(rng.integers(n)), 12.0)
+    return Posterior(gibbs, normal(rng, 2), int(rng.integers(n)))
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ from lib._validate import count, positive, shaped
 from lib.bayesian import Gibbs, energy_and_gradient, restraint
 from lib.influence import spectrum
 
-Step = Callable[[Tensor], Tensor]
-
 
 def sgld(
     gibbs: Gibbs,
@@ -96,7 +94,7 @@ def mala(
 
 def _run(
     name: str,
-    update: Step,
+    update: Callable[[Tensor], Tensor],
     w0: Tensor,
     draws: int,
     burn_in: int,

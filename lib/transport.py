@@ -37,9 +37,7 @@ def shift_kl(
     """
     objective = gibbs.objective
     shaped("w", w, "m", "p")
-    k = count("k", k, least=0, most=objective.n - 1)
-    beta = torch.ones(objective.n, dtype=w.dtype, device=w.device)
-    beta[k] = 1 - number("epsilon", epsilon)
+    beta = _downweighted(objective, w, k, epsilon)
     r = shaped("shift", vmap(shift)(w), *w.shape)
     stretch = finite("shift", vmap(jacfwd(shift))(w))
     eye = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
@@ -62,6 +60,7 @@ def asymptotic_cost(
     `fit`; a penalty is part of L, so it is taken to grow with κ. Raises ValueError if w_star is no
     minimum. Equation eq-asymptotic-cost; Mlodozeniec et al. (2025).
     """
+    _at_minimum(objective, w_star)
     beta = _downweighted(objective, w_star, k, epsilon)
     shaped("r", r, *w_star.shape)
     lowest = fit(objective, beta, w_star, tolerance=1e-13)
@@ -72,29 +71,35 @@ def asymptotic_cost(
 def quadratic_cost(
     objective: Objective, w_star: Tensor, k: int, r: Tensor, epsilon: float
 ) -> Tensor:
-    """½ε² (r − r_IF)ᵀ H (r − r_IF), what F(r, ε) is to second order; a scalar. Equation
-    eq-transport-cost."""
-    _downweighted(objective, w_star, k, epsilon)
-    away = shaped("r", r, *w_star.shape) - influence_shift(objective, w_star, k)
-    return 0.5 * epsilon**2 * away @ hessian(objective, w_star) @ away
+    """½ε² (r − r_IF)ᵀ H (r − r_IF), what F(r, ε) is to second order; a scalar.
+
+    Raises ValueError if w_star is no minimum. Equation eq-transport-cost.
+    """
+    r_if = influence_shift(objective, w_star, k)
+    away = shaped("r", r, *w_star.shape) - r_if
+    return 0.5 * number("epsilon", epsilon) ** 2 * away @ hessian(objective, w_star) @ away
 
 
 def influence_shift(objective: Objective, w_star: Tensor, k: int) -> Tensor:
     """r_IF = H⁻¹∇L_k(w*), shape (p,): the response to *down*weighting, minus the influence.
 
-    Equation eq-r-if.
+    Raises ValueError if w_star is no minimum. Equation eq-r-if.
     """
     k = count("k", k, least=0, most=objective.n - 1)
+    _at_minimum(objective, w_star)
+    return -parameter_influence(objective, w_star)[k]
+
+
+def _at_minimum(objective: Objective, w_star: Tensor) -> None:
     shaped("w_star", w_star, "p")
     slope = grad(lambda w: weighted_loss(objective, w))(w_star)
     if (slope @ direct(hessian(objective, w_star))(slope)).abs().sqrt() > 1e-6:
         raise ValueError("w_star: expected a minimum of the loss; its gradient is not zero")
-    return -parameter_influence(objective, w_star)[k]
 
 
-def _downweighted(objective: Objective, w_star: Tensor, k: int, epsilon: float) -> Tensor:
-    shaped("w_star", w_star, "p")
-    beta = torch.ones(objective.n, dtype=w_star.dtype, device=w_star.device)
+def _downweighted(objective: Objective, like: Tensor, k: int, epsilon: float) -> Tensor:
+    """Data weights 1, and 1 − ε for example k."""
+    beta = torch.ones(objective.n, dtype=like.dtype, device=like.device)
     beta[count("k", k, least=0, most=objective.n - 1)] = 1 - number("epsilon", epsilon)
     return beta
 

@@ -668,6 +668,7 @@ def in_plane(shift):
         ("p", lambda: tr.gaussian_map(UNIT, THIN)),
         ("w_star", lambda: tr.influence_shift(MODEL, W + 0.1, 0)),
         ("w_star", lambda: tr.quadratic_cost(MODEL, W + 0.1, 0, W, 0.1)),
+        ("w_star", lambda: tr.asymptotic_cost(MODEL, W + 0.1, 0, W, 0.1)),
     ],
 )
 def test_bad_input_is_named_too(name, call):
