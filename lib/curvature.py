@@ -5,6 +5,7 @@ the gradient at its pre-activation. K-FAC treats the two as independent; EK-FAC 
 eigenvectors and measures the eigenvalues. Both leave out what couples one layer to another.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -56,31 +57,54 @@ def layer_statistics(mlp: MLP, objective: Objective, w: Tensor) -> list[tuple[Te
     return [(a, j.transpose(1, 2) @ root) for a, j in zip(inputs, jacobians, strict=True)]
 
 
+def _averaged(mlp: MLP, objective: Objective, w: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """`layer_statistics` of every row of w, one below the other."""
+    points = rows_of("w", w, mlp.p).reshape(-1, mlp.p)
+    each = [layer_statistics(mlp, objective, point) for point in points]
+    return [tuple(map(torch.cat, zip(*layer, strict=True))) for layer in zip(*each, strict=True)]
+
+
 def kfac(mlp: MLP, objective: Objective, w: Tensor) -> list[Layer]:
     """G_l ≈ n S_l ⊗ A_l with A = mean of ā āᵀ, S = mean of R Rᵀ: one block a layer.
 
+    w: (p,), or (c, p) for means over c checkpoints as well.
     Equation eq-kfac; Martens and Grosse (2015).
     """
     blocks = []
-    for a, r in layer_statistics(mlp, objective, w):
+    for a, r in _averaged(mlp, objective, w):
         value_a, q_a = torch.linalg.eigh(a.T @ a / len(a))
         value_s, q_s = torch.linalg.eigh(torch.einsum("noc,nqc->oq", r, r) / len(a))
-        blocks.append(Layer(q_a, q_s, len(a) * torch.outer(value_s, value_a)))
+        blocks.append(Layer(q_a, q_s, objective.n * torch.outer(value_s, value_a)))
     return blocks
 
 
 def ekfac(mlp: MLP, objective: Objective, w: Tensor) -> list[Layer]:
     """K-FAC's eigenvectors with the eigenvalues that fit G_l best: the diagonal of Qᵀ G_l Q.
 
+    w: (p,), or (c, p) for means over c checkpoints as well.
     Equation eq-ekfac; George et al. (2018), Grosse et al. (2023).
     """
     blocks = []
-    for block, (a, r) in zip(
-        kfac(mlp, objective, w), layer_statistics(mlp, objective, w), strict=True
-    ):
+    for block, (a, r) in zip(kfac(mlp, objective, w), _averaged(mlp, objective, w), strict=True):
         along_s = (torch.einsum("op,noc->npc", block.q_s, r) ** 2).sum(dim=2)
-        blocks.append(Layer(block.q_a, block.q_s, along_s.T @ (a @ block.q_a) ** 2))
+        fitted = along_s.T @ (a @ block.q_a) ** 2 * (objective.n / len(a))
+        blocks.append(Layer(block.q_a, block.q_s, fitted))
     return blocks
+
+
+def function_of(blocks: list[Layer], f: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+    """f(C) v for a block-diagonal C and every row of v, without forming C; (p,) or (m, p).
+
+    f: eigenvalues to numbers, shape by shape.
+    """
+    sizes = [block.eigenvalues.numel() for block in blocks]
+    rows_of("v", v, sum(sizes))
+    parts = []
+    for block, part in zip(blocks, v.split(sizes, dim=-1), strict=True):
+        weight = part.reshape(*v.shape[:-1], *block.eigenvalues.shape)
+        turned = block.q_s.T @ weight @ block.q_a * f(block.eigenvalues)
+        parts.append((block.q_s @ turned @ block.q_a.T).reshape(part.shape))
+    return torch.cat(parts, dim=-1)
 
 
 def kronecker(blocks: list[Layer], damping: float) -> Solve:
@@ -89,15 +113,4 @@ def kronecker(blocks: list[Layer], damping: float) -> Solve:
     Pass damping + ρ if the objective carries a penalty ρ: the blocks hold the losses alone.
     """
     positive("damping", damping)
-
-    def solve(v: Tensor) -> Tensor:
-        sizes = [block.eigenvalues.numel() for block in blocks]
-        rows_of("v", v, sum(sizes))
-        solved = []
-        for block, part in zip(blocks, v.split(sizes, dim=-1), strict=True):
-            weight = part.reshape(*v.shape[:-1], *block.eigenvalues.shape)
-            turned = block.q_s.T @ weight @ block.q_a / (block.eigenvalues + damping)
-            solved.append((block.q_s @ turned @ block.q_a.T).reshape(part.shape))
-        return torch.cat(solved, dim=-1)
-
-    return solve
+    return lambda v: function_of(blocks, lambda s: 1 / (s + damping), v)

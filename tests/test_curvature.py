@@ -147,7 +147,7 @@ OTHER = models.MLP((2, 3, 3, 3)).objective(OBJECTIVE.x, OBJECTIVE.y)
     [
         ("w", OBJECTIVE, W[:-1]),
         ("w", OBJECTIVE, W * float("nan")),
-        ("w", OBJECTIVE, W[None]),
+        ("w", OBJECTIVE, W[:, None]),
         ("objective", HOLLOW, W),
         ("objective", OTHER, W),
     ],
