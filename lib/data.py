@@ -63,3 +63,32 @@ def figure_one() -> tuple[Tensor, Tensor]:
     balance = pull[-2] - pull[-1]
     y[-1] = -balance[:-1] @ y[:-1] / balance[-1]
     return torch.from_numpy(x), torch.from_numpy(y)
+
+
+BRACKETS = "([)]ab"
+"""The tokens of `brackets`, in order: two that open, the two that close them, two letters."""
+
+
+def brackets(n: int, length: int, rng: np.random.Generator, depth: int = 4) -> Tensor:
+    """n sequences of a small language, integers (n, length), indices into BRACKETS.
+
+    At every place: a letter with probability 0.4; else a bracket, which opens or closes the last
+    open one with equal chance if both are possible. At most `depth` are open at once; a sequence
+    may end with some open.
+    """
+    count("n", n)
+    count("length", length)
+    count("depth", depth)
+    rows = []
+    for _ in range(n):
+        row, open_ = [], []
+        for _ in range(length):
+            if rng.random() < 0.4:
+                row.append(int(rng.integers(4, 6)))
+            elif len(open_) < depth and (not open_ or rng.random() < 0.5):
+                open_.append(int(rng.integers(2)))
+                row.append(open_[-1])
+            else:
+                row.append(open_.pop() + 2)
+        rows.append(row)
+    return torch.tensor(rows)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib._validate import count, shaped, sized
+from lib._validate import count, indices, shaped, sized
 from lib.objective import Objective
 
 
@@ -69,6 +69,21 @@ def dot(w: Tensor, x_i: Tensor) -> Tensor:
 def _signs(y: Tensor) -> None:
     if not ((y == 1) | (y == -1)).all():
         raise ValueError("y: expected labels -1 and 1")
+
+
+def deep_linear(x: Tensor, y: Tensor) -> Objective:
+    """f_w(x) = W₂W₁x with squared error; w holds W₁, then W₂, row by row; x, y: (n, d).
+
+    Equation eq-dln-flow is its gradient flow.
+    """
+    d = shaped("x", x, "n", "d").shape[1]
+    shaped("y", y, len(x), d)
+
+    def predict(w, x_i):
+        w1, w2 = sized("w", w, 2 * d * d).view(2, d, d)
+        return w2 @ (w1 @ x_i)
+
+    return Objective(predict, squared_error, x, y)
 
 
 def location(z: Tensor) -> Objective:
@@ -182,3 +197,89 @@ class MLP:
         if loss is logistic_loss:
             _signs(y)
         return Objective(self.predict, loss, x, y, l2)
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """A decoder-only transformer on one flat vector w: predicts each next token from those before.
+
+    Learned positions; `layers` blocks, each causal attention with `heads` heads, then a two-layer
+    network of four times the width; inputs of both normalised (without learned scales), outputs
+    added to the stream. No biases. w holds the matrices of `shapes` row by row, in order.
+    """
+
+    vocabulary: int
+    length: int
+    width: int = 16
+    heads: int = 2
+    layers: int = 2
+
+    def __post_init__(self):
+        for name in ("vocabulary", "length", "width", "heads", "layers"):
+            count(name, getattr(self, name))
+        if self.width % self.heads:
+            raise ValueError(f"heads: expected a divisor of width = {self.width}, got {self.heads}")
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(out, in) of token and position embeddings, of each layer's four matrices, and at last of
+        the map to logits."""
+        d = self.width
+        layer = [(3 * d, d), (d, d), (4 * d, d), (d, 4 * d)]
+        return [(self.vocabulary, d), (self.length, d), *layer * self.layers, (self.vocabulary, d)]
+
+    @property
+    def p(self) -> int:
+        """The number of parameters."""
+        return sum(rows * columns for rows, columns in self.shapes)
+
+    def initial(self, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
+        """A random start, shape (p,): entries of variance 1/width, or 1/in within the layers."""
+        matrices = [
+            torch.randn(shape, generator=generator, dtype=dtype) / shape[1] ** 0.5
+            for shape in self.shapes
+        ]
+        return torch.cat([matrix.reshape(-1) for matrix in matrices])
+
+    def predict(self, w: Tensor, tokens: Tensor) -> Tensor:
+        """Logits (length, vocabulary) of what follows each of the tokens, integers (length,)."""
+        sized("tokens", tokens, self.length)
+        parts = sized("w", w, self.p).split([a * b for a, b in self.shapes])
+        matrices = [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        embed, position, *layers, unembed = matrices
+        stream = embed[tokens] + position
+        for at in range(0, len(layers), 4):
+            attend, project, widen, narrow = layers[at : at + 4]
+            stream = stream + self._attention(_normalised(stream), attend) @ project.T
+            hidden = torch.nn.functional.gelu(_normalised(stream) @ widen.T, approximate="tanh")
+            stream = stream + hidden @ narrow.T
+        return _normalised(stream) @ unembed.T
+
+    def _attention(self, stream: Tensor, attend: Tensor) -> Tensor:
+        """Each position's mean of the values before it and at it, weighted by softmax(q·k/√d)."""
+        split = (stream @ attend.T).view(self.length, 3, self.heads, -1)
+        query, key, value = split.permute(1, 2, 0, 3)  # (heads, length, width/heads) each
+        scores = query @ key.transpose(1, 2) / query.shape[2] ** 0.5
+        future = torch.ones(self.length, self.length, dtype=torch.bool).triu(1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(dim=2)
+        return (weights @ value).transpose(0, 1).reshape(self.length, self.width)
+
+    def objective(self, tokens: Tensor) -> Objective:
+        """Next-token prediction on sequences (n, length + 1): the loss adds over positions."""
+        sized("tokens", tokens, "n", self.length + 1)
+        indices("tokens", tokens.reshape(-1), self.vocabulary)
+        return Objective(self.predict, next_token_loss, tokens[:, :-1], tokens[:, 1:])
+
+
+def _normalised(stream: Tensor) -> Tensor:
+    return torch.nn.functional.layer_norm(stream, stream.shape[-1:])
+
+
+def token_losses(f: Tensor, y: Tensor) -> Tensor:
+    """−log softmax(f_t)_{y_t} at every position, shape (length,); f: (length, vocabulary)."""
+    return torch.logsumexp(f, -1) - f.gather(-1, y[:, None]).squeeze(-1)
+
+
+def next_token_loss(f: Tensor, y: Tensor) -> Tensor:
+    """The sum of `token_losses`, a scalar."""
+    return token_losses(f, y).sum()

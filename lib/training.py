@@ -15,6 +15,7 @@ from torch.func import grad, vmap
 from tqdm import tqdm
 
 from lib._validate import count, indices, positive, shaped, sized
+from lib.models import token_losses
 from lib.objective import Objective
 
 # --- optimisers ----------------------------------------------------------------------------------
@@ -181,6 +182,17 @@ def minibatch_loss(objective: Objective, w: Tensor, beta: Tensor, batch: Tensor)
     each = vmap(objective.loss_at, (None, 0, 0))(w, x, y)
     penalty = 0.5 * objective.l2 / objective.n * (w @ w)
     return (beta[batch] * each).mean() + penalty
+
+
+def token_loss(objective: Objective, w: Tensor, beta: Tensor, batch: Tensor) -> Tensor:
+    """(1/b) Σ_{i∈B} Σ_t β_it ℓ_it(w), a scalar: one data weight for every token of every sequence.
+
+    objective: of a `models.Transformer`.  beta: (n · length,), sequence by sequence. At β = 1 it is
+    `minibatch_loss`. Equation eq-token-loss.
+    """
+    x, y = objective.x[batch], objective.y[batch]
+    each = vmap(lambda x_i, y_i: token_losses(objective.predict(w, x_i), y_i))(x, y)
+    return (beta.view(objective.y.shape)[batch] * each).sum(dim=1).mean()
 
 
 @dataclass(frozen=True)
