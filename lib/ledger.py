@@ -72,6 +72,19 @@ def relative_error(left, right) -> float:
     return float(gap / size) if size > 0 else float(gap)
 
 
+def differences(function: Callable, at: torch.Tensor, step: float = 1e-3) -> torch.Tensor:
+    """∂function/∂at by central differences of fourth order; one more axis, last, of length len(at).
+
+    Four evaluations a coordinate, and no calculus: the route that a derivative is held against.
+    """
+    columns = []
+    for bump in step * torch.eye(len(at), dtype=at.dtype):
+        near = function(at + bump) - function(at - bump)
+        far = function(at + 2 * bump) - function(at - 2 * bump)
+        columns.append((8 * near - far) / (12 * step))
+    return torch.stack(columns, dim=-1)
+
+
 def numeric(
     cases: Callable, left: Callable, right: Callable, *, draws: int = 200, rtol: float = 1e-9
 ) -> Evidence:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import block_diag, expm
 
 from lib import models
-from lib.curvature import Layer, ekfac, kfac, kronecker, layer_statistics
+from lib.curvature import Layer, ekfac, function_of, kfac, kronecker, layer_statistics
 
 # Torch compiles its own rules when a forward derivative is first asked for.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
@@ -34,9 +35,13 @@ def tiny(seed, classes=True):
     else:
         y = torch.tensor(rng.normal(size=(N, 3)))
         objective = mlp.objective(torch.tensor(x), y, loss=models.squared_error)
+    return mlp, objective, torch.tensor(w), outer_pairs(objective, w, classes)
+
+
+def outer_pairs(objective, w, classes=True):
     first, last = w[:9].reshape(3, 3), w[9:].reshape(3, 4)
     pairs = [[], []]
-    for row in x:
+    for row in objective.x.numpy():
         a0 = np.append(row, 1)
         h = np.tanh(first @ a0)
         a1 = np.append(h, 1)
@@ -47,7 +52,7 @@ def tiny(seed, classes=True):
             d0 = (1 - h**2) * (last[:, :3].T @ d1)
             pairs[0].append((d0, a0))
             pairs[1].append((d1, a1))
-    return mlp, objective, torch.tensor(w), pairs
+    return pairs
 
 
 def factors(pairs):
@@ -135,6 +140,37 @@ def test_kronecker_is_the_dense_inverse(seed, method):
     close(solve(torch.tensor(v[1])), want[1])
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_several_checkpoints_by_loops(seed):
+    """Means over checkpoints of A, of S, and of the squares along their common eigenvectors."""
+    mlp, objective, w, pairs = tiny(seed)
+    stops, layers = [w], [[pairs[0]], [pairs[1]]]
+    for other in (10 + seed, 20 + seed):
+        # The data of this seed at the parameters of another.
+        stops.append(tiny(other)[2])
+        for layer, found in zip(layers, outer_pairs(objective, stops[-1].numpy()), strict=True):
+            layer.append(found)
+    both = (kfac(mlp, objective, torch.stack(stops)), ekfac(mlp, objective, torch.stack(stops)))
+    for plain, better, layer in zip(*both, layers, strict=True):
+        big_a, big_s, full = (
+            np.mean(kind, axis=0) for kind in zip(*map(factors, layer), strict=True)
+        )
+        close(plain.matrix(), N * np.kron(big_s, big_a))
+        q = np.kron(np.linalg.eigh(big_s)[1], np.linalg.eigh(big_a)[1])
+        close(better.matrix(), q @ np.diag(np.diag(q.T @ full @ q)) @ q.T)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_function_of_blocks_is_the_matrix_function(seed):
+    mlp, objective, w, _ = tiny(seed)
+    blocks = ekfac(mlp, objective, w)
+    bend = block_diag(*[block.matrix() for block in blocks])
+    v = np.random.default_rng(seed).normal(size=(4, mlp.p))
+    found = function_of(blocks, lambda s: torch.exp(-s / 3), torch.tensor(v))
+    close(found, v @ expm(-bend / 3))
+    close(function_of(blocks, torch.square, torch.tensor(v[2])), bend @ bend @ v[2])
+
+
 MLP, OBJECTIVE, W, _ = tiny(0)
 BLOCKS = [Layer(torch.eye(3).double(), torch.eye(3).double(), torch.ones(3, 3).double())]
 HOLLOW = MLP.objective(OBJECTIVE.x, OBJECTIVE.y, loss=lambda f, y: -(f**2).sum())
@@ -148,6 +184,8 @@ OTHER = models.MLP((2, 3, 3, 3)).objective(OBJECTIVE.x, OBJECTIVE.y)
         ("w", OBJECTIVE, W[:-1]),
         ("w", OBJECTIVE, W * float("nan")),
         ("w", OBJECTIVE, W[:, None]),
+        ("w", OBJECTIVE, W[None, :-1]),
+        ("w", OBJECTIVE, W[None, None]),
         ("objective", HOLLOW, W),
         ("objective", OTHER, W),
     ],
@@ -166,6 +204,9 @@ def test_bad_input_is_named(method, name, objective, w):
         ("v", lambda: kronecker(BLOCKS, 1.0)(W[:8])),
         ("v", lambda: kronecker(BLOCKS, 1.0)(W[:9] * float("nan"))),
         ("v", lambda: kronecker(BLOCKS, 1.0)(W[:, None])),
+        ("v", lambda: function_of(BLOCKS, torch.exp, W[:8])),
+        ("v", lambda: function_of(BLOCKS, torch.exp, W[:9] * float("nan"))),
+        ("v", lambda: function_of(BLOCKS, torch.exp, W[:9, None, None])),
     ],
 )
 def test_bad_solves_are_named(name, call):
