@@ -6,6 +6,7 @@ Inputs are white, (1/n) Σ x xᵀ = I, unless a Σ_xx is given. Influences are d
 *mean* of losses, so they carry a factor 1/n, like the unrolled influence of gradient descent.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ def _decay(s: Tensor, t: Tensor, g0: float, tau: float) -> tuple[Tensor, Tensor]
 
 def transition_time(s: Tensor, g0: float, tau: float = 1.0) -> Tensor:
     """t* = (τ/2s) log(s/𝒢(0) − 1), where 𝒢 = s/2; needs 𝒢(0) < s/2. Equation eq-transition-time."""
-    if not (s > 2 * positive("g0", g0)).all():
+    if not ((s > 2 * positive("g0", g0)) & torch.isfinite(s)).all():
         raise ValueError(f"s: expected singular values above 2 g0 = {2 * g0:g}")
     return positive("tau", tau) / (2 * s) * torch.log(s / g0 - 1)
 
@@ -106,34 +107,50 @@ def three_sources(s: Tensor, g: Tensor, slope: Tensor, e: Tensor) -> Sources:
     return Sources(a * g, torch.diag(slope * e.diagonal()), g[:, None] * b)
 
 
-def mode_response(s: Tensor, g: Tensor, slope: Tensor, e: Tensor) -> Tensor:
+def mode_response(
+    s: Tensor, g: Tensor, slope: Tensor, e: Tensor, elapsed: float = math.inf
+) -> Tensor:
     """The same dW/dε without A and B, shape (d, d); equal singular values are allowed.
 
     The symmetric part of E_jk is multiplied by (g_k − g_j)/(s_k − s_j), or g′ if s_j = s_k, and the
-    skew part by (g_k + g_j)/(s_k + s_j). Equation eq-mode-response.
+    skew part by (g_k + g_j)/(s_k + s_j).  elapsed: t/τ, for a start that does not turn with the
+    singular basis: the skew part then lacks e^(−(s_j + s_k)t/τ) of itself.
+    Equations eq-mode-response, eq-fixed-start.
     """
     d = len(shaped("s", s, "d"))
+    if not (s > 0).all():
+        raise ValueError("s: expected positive singular values")
     for name, value in (("g", g), ("slope", slope)):
         shaped(name, value, d)
     shaped("e", e, d, d)
     rise, run = g[None, :] - g[:, None], s[None, :] - s[:, None]
     # The quotient loses digits as s_k nears s_j; the mean slope is then the better answer.
-    same = run.abs() <= 1e-6 * s.max()
+    same = run.abs() <= 1e-6 * (s[None, :] + s[:, None])
     divided = torch.where(
         same, (slope[None, :] + slope[:, None]) / 2, rise / torch.where(same, 1.0, run)
     )
     together = (g[None, :] + g[:, None]) / (s[None, :] + s[:, None])
-    return divided * (e + e.T) / 2 + together * (e - e.T) / 2
+    turned = -torch.expm1(-elapsed * (s[None, :] + s[:, None]))
+    return divided * (e + e.T) / 2 + together * turned * (e - e.T) / 2
 
 
 def weight_response(
-    sigma_yx: Tensor, x_p: Tensor, y_p: Tensor, t: float, g0: float, n: int, tau: float = 1.0
+    sigma_yx: Tensor,
+    x_p: Tensor,
+    y_p: Tensor,
+    t: float,
+    g0: float,
+    n: int,
+    tau: float = 1.0,
+    *,
+    fixed_start: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """W(t) and its response ∂W(t)/∂β_p to the cross-covariance alone, in any basis; (d, d) each.
 
     sigma_yx: (1/n) Σ y xᵀ = U diag(s) Vᵀ, of full rank.  The start is 𝒢(0) U Vᵀ, and turns with the
-    basis. With E = (Uᵀy_p)(Vᵀx_p)ᵀ the response is U (AG + G′ + GB) Vᵀ/n. It leaves out that more
-    weight on z_p also changes Σ_xx: see `flow_response`. Equation eq-general-basis.
+    basis unless it is a fixed_start, as that of a network is. With E = (Uᵀy_p)(Vᵀx_p)ᵀ the response
+    is U (AG + G′ + GB) Vᵀ/n. It leaves out that more weight on z_p also changes Σ_xx: see
+    `flow_response`. Equations eq-general-basis, eq-fixed-start.
     """
     d = len(shaped("x_p", x_p, "d"))
     shaped("y_p", y_p, d)
@@ -141,7 +158,8 @@ def weight_response(
     u, s, vt = torch.linalg.svd(shaped("sigma_yx", sigma_yx, d, d))
     time = torch.as_tensor(t, dtype=s.dtype)
     g, slope = mode_strength(s, time, g0, tau), mode_sensitivity(s, time, g0, tau)
-    response = mode_response(s, g, slope, torch.outer(u.T @ y_p, vt @ x_p))
+    elapsed = t / tau if fixed_start else math.inf
+    response = mode_response(s, g, slope, torch.outer(u.T @ y_p, vt @ x_p), elapsed)
     return u * g @ vt, u @ response @ vt / n
 
 
@@ -178,7 +196,10 @@ def balanced_start(sigma_yx: Tensor, g0: float, rotation: Tensor | None = None):
     rotation: R, orthogonal; I if not given. What is between the layers does not show in W₂W₁.
     """
     u, _, vt = torch.linalg.svd(shaped("sigma_yx", sigma_yx, "d", "d"))
-    r = torch.eye(len(u), dtype=u.dtype) if rotation is None else rotation
+    eye = torch.eye(len(u), dtype=u.dtype)
+    r = eye if rotation is None else shaped("rotation", rotation, *u.shape)
+    if (r @ r.T - eye).abs().max() > 1e-8:
+        raise ValueError("rotation: expected an orthogonal matrix")
     root = positive("g0", g0) ** 0.5
     return root * r @ vt, root * u @ r.T
 
@@ -193,7 +214,9 @@ def gradient_flow(
     """
     d = len(shaped("w1", w1, "d", "d"))
     shaped("w2", w2, d, d)
-    shaped("times", times, "times")
+    if (shaped("times", times, "times").diff(prepend=times.new_zeros(1)) < 0).any():
+        raise ValueError("times: expected ascending times of zero or more")
+    positive("tau", tau)
     yx, xx = data.yx.numpy(), data.xx.numpy()
 
     def slope(_, state):
@@ -202,6 +225,8 @@ def gradient_flow(
         return np.concatenate([(b.T @ pull).ravel(), (pull @ a.T).ravel()]) / tau
 
     start = torch.stack([w1, w2]).reshape(-1).numpy()
+    if times[-1] == 0:
+        return (w2 @ w1).expand(len(times), d, d)
     solved = solve_ivp(
         slope, (0.0, float(times[-1])), start, "DOP853", times.numpy(), rtol=rtol, atol=rtol * 1e-2
     )
@@ -228,7 +253,7 @@ def flow_response(
     cross_only: let β_p enter Σ_yx only, as the closed forms do; otherwise upweight z_p in truth.
     """
     bump = torch.zeros(len(x), dtype=x.dtype)
-    bump[p] = positive("step", step)
+    bump[count("p", p, least=0, most=len(x) - 1)] = positive("step", step)
 
     def trained(sign: float) -> Tensor:
         data = covariances(x, y, 1 + sign * bump)

@@ -49,6 +49,7 @@ class Shelf:
     """Where states wait: in memory, or as files of `folder` those that stand for `spill` steps.
 
     Counts the most it held at once of either kind, and the forward steps that were taken for it.
+    latest: (t, s_t), where the forward run of an interrupted call had come to.
     """
 
     folder: Path | None = None
@@ -58,6 +59,7 @@ class Shelf:
     most_in_memory: int = 0
     most_on_disk: int = 0
     forward_steps: int = 0
+    latest: tuple[int, object] | None = None
 
     def put(self, t: int, state, width: int) -> None:
         """Keep s_t, from which `width` steps will be run."""
@@ -80,6 +82,12 @@ class Shelf:
         else:
             self.disk.remove(t)
             self.file(t).unlink()
+
+    def passed_by(self, t: int, state) -> None:
+        """Count one forward step, to s_t; note s_t in the folder every `spill` steps."""
+        self.forward_steps += 1
+        if self.folder is not None and self.forward_steps % self.spill == 0:
+            save(self.folder / LATEST, {"t": t, "state": state})
 
     def file(self, t: int) -> Path:
         """Where s_t is written."""
@@ -115,9 +123,13 @@ def backwards(
         """Go to s_goal from the last of the starts we have, shelving the others on the way."""
         at = max(t for t in starts if t in shelf)
         state = shelf.get(at)
+        if shelf.latest is not None:  # an interrupted call had come further
+            t, latest = shelf.latest
+            if at < t <= goal and not any(at < start <= t for start in starts):
+                at, state, shelf.latest = t, latest, None
         for t in range(at, goal):
             state = advance(t, state)
-            shelf.forward_steps += 1
+            shelf.passed_by(t + 1, state)
             if t + 1 in starts:
                 shelf.put(t + 1, state, starts.step)
         return state
@@ -167,10 +179,11 @@ def replay(
     """∂φ(w_T(β))/∂β_i for any optimiser, bit for bit that of `reverse_mode`, from few states.
 
     k: children a node; k = T stores every state.  folder: keep there, instead of in memory, the
-    states from which `spill` steps or more will be run, and how far the way back has come. A call
-    with the folder of an interrupted one goes on where that one stopped, having lost about
-    k · spill steps at most; when done it removes what it wrote. Files appear whole or not at all.
-    Raises ValueError if the folder was begun for another run, observable, k or spill.
+    states from which `spill` steps or more will be run, and every `spill` steps where the run has
+    come to. A call with the folder of an interrupted one goes on where that one stopped, having
+    lost about k · spill steps at most; its report counts its own steps. When done it removes what
+    it wrote. Files appear whole or not at all. Raises ValueError if
+    the folder was begun for another run, observable, k or spill.
     Equation eq-metagradient; Engstrom et al. (2025).
     """
     scalar("phi", phi(run.w0))
@@ -203,28 +216,28 @@ def replay(
     for step in pull_back(run, adjoint, total, bar):
         _, adjoint, total = step
     if shelf.folder is not None:
-        for name in (PROGRESS, END, IDENTITY):
+        for name in (PROGRESS, END, LATEST, IDENTITY):
             (shelf.folder / name).unlink(missing_ok=True)
     return Replay(total, shelf.forward_steps, shelf.most_in_memory, shelf.most_on_disk)
 
 
 # --- the folder ----------------------------------------------------------------------------------
 
-PROGRESS, END, IDENTITY = "progress.pt", "end.pt", "identity.pt"
+PROGRESS, END, LATEST, IDENTITY = "progress.pt", "end.pt", "latest.pt", "identity.pt"
+PARTIAL = "partial-replay-"
 
 
 def save(path: Path, value) -> None:
     """Write a file that is there whole or not at all, whatever happens meanwhile."""
-    with NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-        partial = Path(file.name)
+    with NamedTemporaryFile(dir=path.parent, prefix=PARTIAL, delete=False) as file:
         try:
             torch.save(value, file)
             file.flush()
             os.fsync(file.fileno())
+            os.replace(file.name, path)
         except BaseException:
-            partial.unlink()
+            Path(file.name).unlink(missing_ok=True)
             raise
-    os.replace(partial, path)
 
 
 def load(path: Path):
@@ -236,7 +249,7 @@ def _open(shelf: Shelf, run: Run, phi: Observable, k: int, total: Tensor):
     """Find in the folder how far an earlier call came; (behind, adjoint, total) to go on from."""
     folder = shelf.folder
     folder.mkdir(parents=True, exist_ok=True)
-    for partial in folder.glob("*.partial"):  # left by a process that was killed
+    for partial in folder.glob(f"{PARTIAL}*"):  # left by a process that was killed
         partial.unlink()
     identity = _identity(run, k, shelf.spill)
     if not (folder / IDENTITY).exists():
@@ -254,6 +267,8 @@ def _open(shelf: Shelf, run: Run, phi: Observable, k: int, total: Tensor):
     if (folder / PROGRESS).exists():
         progress = load(folder / PROGRESS)
         behind, adjoint, total = progress["behind"], progress["adjoint"], progress["total"]
+    if (folder / LATEST).exists():
+        shelf.latest = tuple(load(folder / LATEST).values())
     for path in folder.glob("state-*.pt"):
         t = int(path.stem.removeprefix("state-"))
         if behind is not None and t >= behind:

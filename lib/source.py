@@ -30,7 +30,7 @@ def propagation_filter(sigma: Tensor, effort: float, steps: int | None = None) -
     Equation eq-source-propagation; Bae et al. (2024).
     """
     finite("sigma", sigma)
-    positive("effort", effort)
+    positive("effort", effort, or_zero=True)
     if steps is None:
         return torch.exp(-effort * sigma)
     return (1 - effort / count("steps", steps) * sigma) ** steps
@@ -43,8 +43,9 @@ def response_filter(sigma: Tensor, effort: float, steps: int | None = None) -> T
     Equation eq-source-response; Bae et al. (2024).
     """
     finite("sigma", sigma)
+    positive("effort", effort, or_zero=True)
     if steps is None:
-        lost = -torch.expm1(-positive("effort", effort) * sigma)
+        lost = -torch.expm1(-effort * sigma)
     else:
         # 1 − (1 − x)^K without cancellation for small x; past x = 1 there is none.
         x = effort / count("steps", steps) * sigma
@@ -163,10 +164,9 @@ def response_flow(mean_hessian: Tensor, slope: Tensor, times: Tensor) -> Tensor:
     """
     values, vectors = spectrum("mean_hessian", mean_hessian)
     shaped("slope", slope, len(values))
-    shaped("times", times, "times")
+    if (shaped("times", times, "times") < 0).any():
+        raise ValueError("times: expected times of zero or more")
     # A rounding error for an eigenvalue would turn a line into a slow exponential.
     values = torch.where(values.abs() <= 1e-12 * values.abs().max(), 0.0, values)
-    gained = torch.stack(
-        [response_filter(values, t.item()) if t > 0 else torch.zeros_like(values) for t in times]
-    )
+    gained = torch.stack([response_filter(values, t.item()) for t in times])
     return gained * (slope @ vectors) @ vectors.T

@@ -216,8 +216,8 @@ class Run:
     def __post_init__(self):
         shaped("w0", self.w0, "p")
         steps = len(shaped("rates", self.rates, "T"))
-        if self.rates.min() < 0:
-            raise ValueError("rates: expected learning rates of zero or more")
+        if steps == 0 or self.rates.min() < 0:
+            raise ValueError("rates: expected one learning rate or more, none below zero")
         _batches("batches", self.batches, steps, self.objective.n)
         if self.weights is not None:
             count("weights", self.weights)
@@ -294,8 +294,10 @@ def retrain(
     diverges. Equation eq-training-map.
     """
     if beta.ndim == 1:
-        return retrain(run, beta[None], chunk=1, progress=progress)[0]
-    m = len(sized("beta", beta, "m", run.n))
+        if batches is not None or w0 is not None:
+            raise ValueError("beta: expected shape (m, n), a row for each of batches or w0")
+        return retrain(run, beta[None], chunk=chunk, progress=progress)[0]
+    m = len(shaped("beta", beta, "m", run.n))
     count("chunk", chunk)
     if w0 is not None:
         shaped("w0", w0, m, len(run.w0))

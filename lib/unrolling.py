@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import grad, hessian, jvp, vjp, vmap
 from tqdm import tqdm
 
-from lib._validate import count, indices, positive, scalar, shaped, sized
+from lib._validate import count, indices, positive, scalar, shaped
 from lib.objective import Objective, Observable, gradients
 from lib.training import SGD, Adam, Run, minibatch_loss, retrain, states
 
@@ -61,7 +61,7 @@ def responses(
     """
     beta = run.ones()
     if directions is None:
-        directions = torch.eye(run.n, dtype=beta.dtype)
+        directions = torch.eye(run.n, dtype=beta.dtype, device=beta.device)
     shaped("directions", directions, "m", run.n)
     response = beta.new_zeros(len(directions), run.optimizer.rows, len(run.w0))
     path = states(run, progress=progress)
@@ -104,7 +104,7 @@ def step_jacobian(run: Run, t: int, w: Tensor) -> Tensor:
     curvature = hessian(lambda v: run.loss(run.objective, v, run.ones(), run.batches[t]))(w)
     if preconditioner is not None:
         curvature = preconditioner[t] @ curvature
-    return torch.eye(len(w), dtype=w.dtype) - run.rates[t] * curvature
+    return torch.eye(len(w)).to(w) - run.rates[t] * curvature
 
 
 def explicit(run: Run) -> Tensor:
@@ -118,7 +118,7 @@ def explicit(run: Run) -> Tensor:
         raise ValueError("run: expected the loss of one weight an example; use `forward_mode`")
     path = torch.stack([state[0] for state in states(run)])
     total = run.w0.new_zeros(run.n, len(run.w0))
-    onward = torch.eye(len(run.w0), dtype=run.w0.dtype)  # J_{(t+1):T}
+    onward = torch.eye(len(run.w0)).to(run.w0)  # J_{(t+1):T}
     for t in reversed(range(run.steps)):
         batch, w = run.batches[t], path[t]
         direct = gradients(run.objective.take(batch), w)
@@ -209,6 +209,9 @@ def tracin(run: Run, phi: Observable) -> Tensor:
     """
     if not isinstance(run.optimizer, SGD) or run.optimizer.preconditioner is not None:
         raise ValueError("run: expected plain SGD; TracIn knows no other step")
+    if run.loss is not minibatch_loss:
+        raise ValueError("run: expected the loss of one weight an example")
+    scalar("phi", phi(run.w0))
     total = run.w0.new_zeros(run.n)
     for t, state in enumerate(states(run)):
         if t < run.steps:
@@ -227,7 +230,8 @@ def tracin_at(
     steps an example is drawn with probability b/n. Equation eq-tracin; Pruthi et al. (2020).
     """
     shaped("checkpoints", checkpoints, "C", "p")
-    sized("efforts", efforts, len(checkpoints))
+    shaped("efforts", efforts, len(checkpoints))
+    scalar("phi", phi(checkpoints[0]))
     total = checkpoints.new_zeros(objective.n)
     for w, effort in zip(checkpoints, efforts, strict=True):
         total -= effort / objective.n * gradients(objective, w) @ grad(phi)(w)

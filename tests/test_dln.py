@@ -204,16 +204,19 @@ def response_at_fifty_digits(s, e, t, g0):
 @pytest.mark.parametrize("apart", [0, 1e-15, 1e-12, 1e-9, 1e-7, 9e-7, 1.1e-6, 1e-5, 1e-3])
 @pytest.mark.parametrize("t", [0.0, 2.0, 3.5, 8.0])
 def test_response_where_singular_values_meet(apart, t):
-    """All digits but six at the most are kept, equal or not; A and B alone would lose them."""
+    """Nine digits are kept, equal or not; A and B lose as many as s_j and s_k share."""
     rng = np.random.default_rng(5)
     s, e = np.array([2.0 * (1 + apart), 2.0, 0.6]), rng.normal(size=(3, 3))
     ts = torch.tensor(s)
     g, slope = (f(ts, t64(t), 1e-3) for f in (dln.mode_strength, dln.mode_sensitivity))
-    found = dln.mode_response(ts, g, slope, torch.tensor(e))
-    close(found, response_at_fifty_digits(s, e, t, 1e-3), 1e-9)
+    want = response_at_fifty_digits(s, e, t, 1e-3)
+    close(dln.mode_response(ts, g, slope, torch.tensor(e)), want, 1e-9)
     if apart < 1e-12:
         with pytest.raises(ValueError, match=r"^s: expected different singular values"):
             dln.three_sources(ts, g, slope, torch.tensor(e))
+    else:
+        total = dln.three_sources(ts, g, slope, torch.tensor(e)).total
+        close(total, want, 1e-12 + 1e-15 / apart)
 
 
 def test_small_modes_that_are_apart_are_not_taken_for_equal():

@@ -64,6 +64,13 @@ SIGMAS = [0.0, *(sign * v for sign in (1, -1) for v in (1e-300, 1e-17, 1e-9, 1e-
 SIGMAS += [9.0, 60.0, 1e3]
 
 
+@pytest.mark.parametrize("steps", [None, 4])
+def test_a_segment_without_effort_changes_nothing(steps):
+    sigma = torch.tensor([-1.0, 0.0, 2.0])
+    assert torch.equal(propagation_filter(sigma, 0.0, steps), torch.ones(3))
+    assert torch.equal(response_filter(sigma, 0.0, steps), torch.zeros(3))
+
+
 @pytest.mark.parametrize("effort", [1e-3, 0.9, 12.0])
 @pytest.mark.parametrize("steps", [None, 1, 2, 7, 40, 1000])
 def test_filters_at_fifty_digits(steps, effort):
@@ -478,7 +485,6 @@ LABELLED = ONE_LAYER.objective(torch.ones(4, 2).double(), torch.tensor([0, 1, 2,
                 ("sigma", lambda f=f: f(ONES * NAN, 1.0, 3)),
                 ("sigma", lambda f=f: f(torch.tensor([1]), 1.0)),
                 ("sigma", lambda f=f: f(1.0, 1.0)),
-                ("effort", lambda f=f: f(ONES, 0.0)),
                 ("effort", lambda f=f: f(ONES, -1.0)),
                 ("effort", lambda f=f: f(ONES, NAN)),
                 ("effort", lambda f=f: f(ONES, -1.0, 3)),

@@ -22,6 +22,10 @@ BANKS = (
     "sgld",
     "power_series",
     "transport",
+    "unrolling",
+    "source_replay",
+    "convergence",
+    "dln_stagewise",
 )
 
 
