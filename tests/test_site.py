@@ -247,6 +247,97 @@ def test_shift_explorable_shows_the_divergence_of_two_densities(explorable):
         assert best == pytest.approx(pull, abs=6e-4)
 
 
+def test_sight_explorable_shows_what_a_doubled_step_leaves(explorable):
+    figure = explorable("04_unrolling", "explore-sight")
+    rng = np.random.default_rng(4)
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    x = rng.standard_normal((12, 2)) * [1.3, 0.5] @ turn.T
+    y = x @ (turn @ [1.0, 1.6]) + 0.2 * rng.standard_normal(12)
+    y[1] += 2.5
+
+    def end(doubled):
+        w = turn @ [-1.0, -0.8]
+        for t in range(60):
+            pulls = (y - x @ w)[:, None] * x
+            w = w + 0.04 / 12 * (pulls.sum(0) + (t == doubled) * pulls[1])
+        return w
+
+    for keys in ("", "------", "+" * 30):
+        _press(figure, keys)
+        t, _, steep, flat = _numbers(figure.locator("output").inner_text())
+        assert (steep, flat) == pytest.approx(turn.T @ (end(t) - end(-1)), abs=6e-5)
+
+
+def test_replay_explorable_counts_as_a_recursion_does(explorable):
+    figure = explorable("04b_replay", "explore-replay")
+
+    def steps_below(length, k):  # below the root each node is run to its last child
+        if length == 1:
+            return 0
+        width = -(-length // k)
+        starts = range(0, length, width)
+        inner = sum(steps_below(min(width, length - start), k) for start in starts)
+        return starts[-1] + inner
+
+    for keys in (("", ""), ("-", ""), ("++", "")):
+        _press(figure, *keys)
+        text = figure.locator("output").inner_text()
+        k, done, seen, many, kept, in_all, _ = _numbers(text)
+        width = -(-32 // int(k))
+        saved = range(0, 32, width)[-1]  # the first run laid the root's children down already
+        assert in_all == done == 32 + steps_below(32, int(k)) - saved
+        assert (seen, many, kept) == (33, 33, 0)
+
+
+def test_filters_explorable_compares_two_dampings(explorable):
+    figure = explorable("04c_source", "explore-filters")
+    sigma = np.logspace(-3, 2, 101)
+    for keys in (("", ""), ("+", "+"), ("--", "+++")):
+        _press(figure, *keys)
+        effort, _, crossover, damping, worst = _numbers(figure.locator("output").inner_text())
+        ratio = (1 - np.exp(-effort * sigma)) / sigma * (sigma + damping)
+        assert crossover == pytest.approx(1 / effort, rel=0.01)
+        assert worst == pytest.approx(max(ratio.max(), 1 / ratio.min()), abs=6e-3)
+
+
+def test_long_run_explorable_tends_to_minus_the_influence(explorable):
+    figure = explorable("04d_convergence", "explore-longrun")
+    for keys in (("", ""), ("-", "++"), ("++", "---")):
+        _press(figure, *keys)
+        effort, first, second, *_, limit = _numbers(figure.locator("output").inner_text())
+        low = 0.35 / limit
+        assert first == pytest.approx(1 - np.exp(-effort), abs=6e-3)
+        assert second == pytest.approx(limit * (1 - np.exp(-low * effort)), rel=0.01)
+    _press(figure, "++++", "+++++++++")
+    effort, _, second = _numbers(figure.locator("output").inner_text())
+    assert second == pytest.approx(0.35 * effort, rel=0.01)  # a flat direction: no limit
+
+
+def test_zoo_explorable_shows_the_response_of_the_singular_basis(explorable):
+    figure = explorable("04e_stagewise", "explore-zoo")
+
+    def weights(matrix, t):
+        u, s, vt = np.linalg.svd(matrix)
+        return u * (s / (1 + np.exp(-2 * s * t) * (s / 1e-3 - 1))) @ vt
+
+    for keys, s2, delta in (
+        (("", "", ""), 1.0, 0.5),
+        (("+", "-", "++++"), 1.8, 0.25),
+        (("--", "++", "++"), 0.5, 0.75),
+    ):
+        _press(figure, *keys)
+        text = figure.locator("output").inner_text()
+        t, total, strengths, rotation = _numbers(text)
+        t = min(np.linspace(0.02, 6, 46), key=lambda moment: abs(moment - t))
+        s, dog, cat = np.diag([3, s2]), np.array([1, delta]), np.array([1, -delta])
+        push = np.outer(s @ dog, dog)
+        slope = (weights(s + 1e-4 * push, t) - weights(s - 1e-4 * push, t)) / 2e-4
+        influence = -(s @ cat - weights(s, t) @ cat) @ slope @ cat
+        assert total == pytest.approx(influence, rel=1e-3, abs=1e-3)
+        assert total == pytest.approx(strengths + rotation, abs=2e-3)
+        assert ("helps" in text) == (total < 0)
+
+
 GOOD_PAGE = """<!doctype html><html lang="en"><head><title>A page</title>
 <script async src="mathjax/tex-chtml.js"></script></head><body>
 <article><h1 id="top">A page</h1><p>\\(x^2\\)</p>

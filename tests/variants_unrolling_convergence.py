@@ -377,7 +377,7 @@ def tracin_einsum(gradients, phi_slopes, member, rates, b):
 
 def tracin_numpy(gradients, phi_slopes, member, rates, b):
     products = (gradients.numpy() * phi_slopes.numpy()[:, None]).sum(-1)
-    return -np.average(np.where(member, products, 0), axis=0, weights=rates / b) * sum(rates / b)
+    return -np.where(member.numpy(), products, 0).T @ rates.numpy() / b
 
 
 def tracin_loop(gradients, phi_slopes, member, rates, b):
