@@ -62,7 +62,7 @@ def transition_time(s: Tensor, g0: float, tau: float = 1.0) -> Tensor:
 
 
 def singular_rotations(s: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-    """Skew A, B (d, d) with U(ε) = I + εA and V(ε)ᵀ = I + εB for the SVD of diag(s) + εE.
+    """Skew A, B (d, d) with U(h) = I + hA and V(h)ᵀ = I + hB for the SVD of diag(s) + hE.
 
     A_jk = (s_k E_jk + s_j E_kj)/(s_k² − s_j²) and B_jk = (s_k E_kj + s_j E_jk)/(s_j² − s_k²).
     Raises ValueError if two singular values are equal: then only the whole of `mode_response` has a
@@ -83,7 +83,7 @@ def singular_rotations(s: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Sources:
-    """The three terms of the response of W(t): AG, G′ and GB, shape (d, d) each."""
+    """The three terms of the response of W(t): AG, D = diag(g′_k E_kk) and GB, shape (d, d) each."""
 
     left_rotation: Tensor
     strength: Tensor
@@ -91,12 +91,12 @@ class Sources:
 
     @property
     def total(self) -> Tensor:
-        """Their sum, dW/dε."""
+        """Their sum, dW/dh."""
         return self.left_rotation + self.strength + self.right_rotation
 
 
 def three_sources(s: Tensor, g: Tensor, slope: Tensor, e: Tensor) -> Sources:
-    """dW/dε = AG + G′ + GB when diag(s) is perturbed by εE and every mode has strength g(s).
+    """dW/dh = AG + D + GB when diag(s) is perturbed by hE and every mode has strength g(s).
 
     s, g, slope: singular values, 𝒢(t) and g′ = ∂𝒢/∂s, shape (d,).  e: (d, d), any matrix.
     Equation eq-three-sources; Lee et al. (2025).
@@ -110,7 +110,7 @@ def three_sources(s: Tensor, g: Tensor, slope: Tensor, e: Tensor) -> Sources:
 def mode_response(
     s: Tensor, g: Tensor, slope: Tensor, e: Tensor, elapsed: float = math.inf
 ) -> Tensor:
-    """The same dW/dε without A and B, shape (d, d); equal singular values are allowed.
+    """The same dW/dh without A and B, shape (d, d); equal singular values are allowed.
 
     The symmetric part of E_jk is multiplied by (g_k − g_j)/(s_k − s_j), or g′ if s_j = s_k, and the
     skew part by (g_k + g_j)/(s_k + s_j).  elapsed: t/τ, for a start that does not turn with the
@@ -149,7 +149,7 @@ def weight_response(
 
     sigma_yx: (1/n) Σ y xᵀ = U diag(s) Vᵀ, of full rank.  The start is 𝒢(0) U Vᵀ, and turns with the
     basis unless it is a fixed_start, as that of a network is. With E = (Uᵀy_p)(Vᵀx_p)ᵀ the response
-    is U (AG + G′ + GB) Vᵀ/n. It leaves out that more weight on z_p also changes Σ_xx: see
+    is U (AG + D + GB) Vᵀ/n. It leaves out that more weight on z_p also changes Σ_xx: see
     `flow_response`. Equations eq-general-basis, eq-fixed-start.
     """
     d = len(shaped("x_p", x_p, "d"))

@@ -334,15 +334,15 @@ def back_system(hessians, gradients, member, rates, b, q):
     return -(sights * (gradients.numpy() @ adjoints[:, :, None])[:, :, 0]).sum(0)
 
 
-_eta, _mu, _eps, _v0 = sp.symbols("eta mu eps v0", positive=True)
+_eta, _mu2, _eps, _v0 = sp.symbols("eta mu2 eps v0", positive=True)
 _g1, _g2 = sp.symbols("g1 g2")
 _beta, _e = sp.symbols("beta e", real=True)
 _g = _g1 + _g2
-_v = _mu * _v0 + (1 - _mu) * _g**2
+_v = _mu2 * _v0 + (1 - _mu2) * _g**2
 
 
 def _second_moment(g):
-    return _mu * _v0 + (1 - _mu) * g**2
+    return _mu2 * _v0 + (1 - _mu2) * g**2
 
 
 def _move(beta):
@@ -353,14 +353,14 @@ def _move(beta):
 def _through_v():
     v, w = sp.symbols("v w")
     step = w - _eta * _g / (sp.sqrt(v) + _eps)
-    return step.diff(v).subs(v, _v) * 2 * (1 - _mu) * _g * _g1
+    return step.diff(v).subs(v, _v) * 2 * (1 - _mu2) * _g * _g1
 
 
 def _through_everything():
     """As functions of β, and the chain rule by sympy."""
     g, v = sp.Function("g")(_beta), sp.Function("v")(_beta)
     slope = sp.diff(-_eta * g / (sp.sqrt(v) + _eps), _beta)
-    v_dot = 2 * (1 - _mu) * _g * _g1
+    v_dot = 2 * (1 - _mu2) * _g * _g1
     return slope.subs({g.diff(_beta): _g1, v.diff(_beta): v_dot}).subs({g: _g, v: _v})
 
 
@@ -491,36 +491,29 @@ UNROLLING = {
     },
     "unrolling.part_e": {
         "diff": sp.diff(_move(_beta), _beta).subs(_beta, 1),
-        "hint": -_eta
-        * (
-            _g1 / (sp.sqrt(_v) + _eps)
-            - _g**2 * (1 - _mu) * _g1 / (sp.sqrt(_v) * (sp.sqrt(_v) + _eps) ** 2)
-        ),
         "one fraction": -_eta
         * _g1
-        * (_mu * _v0 + _eps * sp.sqrt(_v))
+        * (_mu2 * _v0 + _eps * sp.sqrt(_v))
         / (sp.sqrt(_v) * (sp.sqrt(_v) + _eps) ** 2),
-        "in g": _g1 * sp.diff(-_eta * _e / (sp.sqrt(_second_moment(_e)) + _eps), _e).subs(_e, _g),
         "chain rule": _through_everything(),
-        "unevaluated": sp.Subs(sp.Derivative(_move(_beta), _beta), _beta, 1),
-        "logarithmic": _move(1) * (_g1 / _g - (1 - _mu) * _g * _g1 / (_v + _eps * sp.sqrt(_v))),
+        "logarithmic": _move(1) * (_g1 / _g - (1 - _mu2) * _g * _g1 / (_v + _eps * sp.sqrt(_v))),
         "fixed and left out": -_eta * _g1 / (sp.sqrt(_v) + _eps) + _through_v(),
         "floats": (
             -1.0 * _eta * _g1 / (_v**0.5 + _eps)
-            + _eta * _g**2 * (1.0 - _mu) * _g1 / (_v**0.5 * (_v**0.5 + _eps) ** 2)
+            + _eta * _g**2 * (1.0 - _mu2) * _g1 / (_v**0.5 * (_v**0.5 + _eps) ** 2)
         ),
         "no assumptions": sp.diff(_move(_beta), _beta)
         .subs(_beta, 1)
-        .subs({s: sp.Symbol(s.name) for s in (_eta, _mu, _eps, _v0)}),
+        .subs({s: sp.Symbol(s.name) for s in (_eta, _mu2, _eps, _v0)}),
     },
     "unrolling.part_f": {
         "diff": sp.diff(_move(_beta), _beta).subs(_beta, 1) + _eta * _g1 / (sp.sqrt(_v) + _eps),
-        "hint": _eta * _g * (1 - _mu) * _g * _g1 / sp.sqrt(_v) / (sp.sqrt(_v) + _eps) ** 2,
+        "hint": _eta * _g * (1 - _mu2) * _g * _g1 / sp.sqrt(_v) / (sp.sqrt(_v) + _eps) ** 2,
         "through v": _through_v(),
         "derivative of P": -_eta
         * _g
         * sp.diff(1 / (sp.sqrt(_second_moment(_beta * _g1 + _g2)) + _eps), _beta).subs(_beta, 1),
-        "expanded": sp.expand(_eta * (1 - _mu) * _g1 * _g**2)
+        "expanded": sp.expand(_eta * (1 - _mu2) * _g1 * _g**2)
         / (sp.sqrt(_v) * (_v + 2 * _eps * sp.sqrt(_v) + _eps**2)),
         "unevaluated": -_eta
         * _g
@@ -529,12 +522,12 @@ UNROLLING = {
             _beta,
             1,
         ),
-        "floats": _eta * _g1 * (1.0 - _mu) * _g**2.0 * _v**-0.5 * (_v**0.5 + _eps) ** -2.0,
+        "floats": _eta * _g1 * (1.0 - _mu2) * _g**2.0 * _v**-0.5 * (_v**0.5 + _eps) ** -2.0,
         "page": (sp.sqrt(_v) + _eps) ** -2
         * _g
         / (2 * sp.sqrt(_v))
         * 2
-        * (1 - _mu)
+        * (1 - _mu2)
         * _g
         * _g1
         * _eta,

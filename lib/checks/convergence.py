@@ -222,6 +222,12 @@ part_b = Function(
             "The old response is carried over unchanged. ∇L is taken at a w_t that moved: J_t r.",
         ),
         Mistake(
+            "zero when absent",
+            lambda *case: _step()(*case) * (case[4] == case[5]).any(),
+            "Without z_k in the batch the response is not zero: earlier steps moved w_t, and J_t "
+            "carries that on.",
+        ),
+        Mistake(
             "direct term alone",
             _step(moved=lambda r, h, rate, b, own: 0 * r),
             "This is the direct term alone: what earlier steps did to w_t is forgotten.",
@@ -245,6 +251,19 @@ part_b = Function(
             "sign",
             lambda *case: -_step()(*case),
             "Sign flipped as a whole: the new response has J_t r with a plus, and +(η/b) ∇L_k.",
+        ),
+        Mistake(
+            "change alone",
+            _step(moved=lambda r, h, rate, b, own: -rate * h.mean(0) @ r),
+            "This is how the response changes in the step. The old response r has to be added.",
+        ),
+        Mistake(
+            "sums for means",
+            _step(
+                moved=lambda r, h, rate, b, own: r - rate * h.sum(0) @ r,
+                pushed=lambda g, rate, b, own: rate * own @ g,
+            ),
+            "1/b is missing, in J_t and in the direct term: a step has the batch's mean.",
         ),
     ],
     hints=[
@@ -400,6 +419,19 @@ part_c = Function(
             "** raises each entry to the power. The matrix power is "
             "numpy.linalg.matrix_power or torch.linalg.matrix_power.",
         ),
+        Mistake(
+            "sum for the mean in the step",
+            _filtered(
+                lambda s, q, n, rate, steps: (1 - q**steps) / (n * s),
+                shrink=lambda rate, s, n: 1 - rate * s,
+            ),
+            "The push has its 1/n, and the power lacks it: r ← r − ηHr/n + η∇L_k/n.",
+        ),
+        Mistake(
+            "own step too",
+            _filtered(lambda s, q, n, rate, steps: q * (1 - q**steps) / s),
+            "Every push is carried on by its own step too. The sum begins with (I − ηH/n)⁰.",
+        ),
     ],
     hints=[
         "Part (b) with the full batch: r ← M r + (η/n) ∇L_k, with M = I − ηH/n.",
@@ -502,6 +534,12 @@ part_d = Function(
             lambda hessians, gradients, k: torch.linalg.inv(hessians).sum(0) @ gradients[k],
             "The inverses are added. Add the Hessians, then invert.",
         ),
+        Mistake(
+            "all gradients",
+            lambda hessians, gradients, k: 0 * gradients[k],
+            "At the minimum all the gradients add up to zero, and this does too. z_k's own is the "
+            "push.",
+        ),
     ],
     hints=[
         "In part (c), (I − ηH/n)^K → 0 if the step is small enough.",
@@ -603,6 +641,11 @@ part_e = Function(
             _bound(lambda s, n: s[-1] / (2 * n)),
             "Upside down: the steeper the loss, the smaller the step has to be.",
         ),
+        Mistake(
+            "n below",
+            _bound(lambda s, n: 2 / (n * s[-1])),
+            "n is on the wrong side: the eigenvalues of H/n are λ/n.",
+        ),
     ],
     hints=[
         "Along an eigenvector of H a step multiplies what is missing to the limit by 1 − ηλ/n.",
@@ -697,6 +740,16 @@ part_f = Formula(
             _r0 + _t * _g / _n,
             "This has no pull back: it is the solution at σ = 0.",
         ),
+        Mistake(
+            "n in the exponent",
+            _rest + (_r0 - _rest) * sp.exp(-_n * _sigma * _t),
+            "The exponent has n too many: σ is an eigenvalue of the mean Hessian.",
+        ),
+        Mistake(
+            "steps",
+            _rest + (_r0 - _rest) * (1 - _sigma) ** _t,
+            "1 − σ to the power t is for steps of length one. In continuous time it is e^(−σt).",
+        ),
     ],
     hints=[
         "Where is ṙ = 0? How does the distance from there change?",
@@ -745,6 +798,11 @@ part_g = Formula(
             "zero",
             sp.Integer(0),
             "That is t → ∞ with no push. At a given t, let σ → 0.",
+        ),
+        Mistake(
+            "no 1/n, from zero",
+            _t * _g,
+            "Two slips: the push is g/n, and r₀ stays.",
         ),
     ],
     hints=[
@@ -797,7 +855,7 @@ part_h = Function(
         Mistake(
             "no 1/n",
             _spectral(lambda s, n, flat: np.where(flat, 0, 1 / s)),
-            "Too large by exactly n: the push is ∇L_k/n. H̄⁺∇L_k/n is H⁺∇L_k with the sum.",
+            "Too large by exactly n: H̄⁺ with the mean Hessian, as it is given, times ∇L_k/n.",
         ),
         Mistake(
             "1/n twice",
@@ -905,6 +963,11 @@ def _start_not_projected(hessian_mean, gradient, n, r0, t):
     return decaying + r0.numpy()
 
 
+def _push_everywhere(hessian_mean, gradient, n, r0, t):
+    settled = _flow(flat=lambda g, r, t: r)(hessian_mean, gradient, n, r0, t)
+    return settled + t * gradient.numpy() / n
+
+
 def _summed_exponent(hessian_mean, gradient, n, r0, t):
     return _flow(curved=lambda s, g, r, t: g / s + (r - g / s) * np.exp(-n * s * t))(
         hessian_mean, gradient, n, r0, t
@@ -961,6 +1024,11 @@ part_i = Function(
             "P₀(r₀ + t∇L_k/n).",
         ),
         Mistake(
+            "push not projected",
+            _push_everywhere,
+            "t∇L_k/n is added whole. It adds up along the null space only: t P₀∇L_k/n.",
+        ),
+        Mistake(
             "start not projected",
             _start_not_projected,
             "r₀ is added whole, beside its decaying part. What stays is P₀r₀.",
@@ -1006,6 +1074,30 @@ part_i = Function(
             "straight line",
             lambda h, g, n, r0, t: r0 + t * (g / n - h @ r0),
             "Right for small t. As r changes, so does its pull back −H̄r.",
+        ),
+        Mistake(
+            "r₀ kept",
+            _flow(curved=lambda s, g, r, t: r + g / s * (1 - np.exp(-s * t))),
+            "r₀ stays whole here. In the column space it decays: e^(−tH̄)r₀.",
+        ),
+        Mistake(
+            "no time",
+            _flow(flat=lambda g, r, t: r + g),
+            "Along the null space the push adds up over time: t P₀∇L_k/n.",
+        ),
+        Mistake(
+            "equilibrium without 1/n",
+            lambda h, g, n, r0, t: _flow(
+                curved=lambda s, g, r, t: n * g / s + (r - n * g / s) * np.exp(-s * t)
+            )(h, g, n, r0, t),
+            "The equilibrium lacks its 1/n, which the drift has: H̄⁺∇L_k/n.",
+        ),
+        Mistake(
+            "1/n in the exponent",
+            lambda h, g, n, r0, t: _flow(
+                curved=lambda s, g, r, t: g / s + (r - g / s) * np.exp(-s * t / n)
+            )(h, g, n, r0, t),
+            "The exponent is −tH̄: the mean Hessian has its 1/n already.",
         ),
     ],
     hints=[
@@ -1104,6 +1196,7 @@ part_k = Number(
     "convergence.part_k",
     "the response of y after the run",
     truth=valley_drift,
+    rtol=0.002,  # less than one step of T
     mistakes=[
         Mistake(
             "influence",
@@ -1141,6 +1234,16 @@ part_k = Number(
             "one step",
             RATE * VALLEY[0] / len(VALLEY),
             "This is one step's push. All T of them add up, as nothing pulls y back.",
+        ),
+        Mistake(
+            "one step less",
+            RATE * (STEPS - 1) * VALLEY[0] / len(VALLEY),
+            "One push is missing: with r_0 = 0, r_T has all T of them.",
+        ),
+        Mistake(
+            "1/n twice",
+            _effort * VALLEY[0] / len(VALLEY) ** 2,
+            "1/n is there twice. A step has it once.",
         ),
     ],
     hints=[
@@ -1215,7 +1318,7 @@ part_l = Choice(
         "no jacobians": "The chain's own step has J_t in it. What follows is a limit, not a way to "
         "leave J_t out.",
         "no limit": "At a constant step there is none but in law. With steps that decay as Robbins "
-        "and Monro ask, w_t settles, and r_t with it.",
+        "and Monro ask, w_t settles at a strict minimum, and r_t with it.",
     },
     hints=[
         "Which theorems are about w_{t+1} = F(w_t, batch), with independent batches and small "

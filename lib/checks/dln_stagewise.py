@@ -66,6 +66,11 @@ part_a = Formula(
             2 * _g * _s / _tau,
             "This is the growth at first, while 𝒢 is small. It stops at s: s − 𝒢.",
         ),
+        Mistake(
+            "share of s",
+            2 * _g * (1 - _g / _s) / _tau,
+            "Too small by s: the residual is s − 𝒢, not 1 − 𝒢/s.",
+        ),
     ],
     hints=[
         "With 𝒢 = ab: 𝒢̇ = ȧb + aḃ.",
@@ -122,6 +127,11 @@ part_b = Formula(
             "logarithm alone",
             sp.log(_s / _g0 - 1),
             "This is 2st/τ at that time. Solve for t.",
+        ),
+        Mistake(
+            "growth without end",
+            _tau / (2 * _s) * sp.log(_s / (2 * _g0)),
+            "Here 𝒢 grows exponentially up to s/2. It has slowed down by then: use the solution.",
         ),
     ],
     hints=[
@@ -182,6 +192,27 @@ part_c = Formula(
             "in the start",
             sp.diff(_strength, _g0),
             "This is the derivative in 𝒢(0). The one in s is asked.",
+        ),
+        Mistake(
+            "τ = 1",
+            _sensitivity.subs(_tau, 1),
+            "This is for τ = 1. Keep tau: it stands in the exponent.",
+        ),
+        Mistake(
+            "times the residual",
+            _sensitivity * (_s - _strength),
+            "This is g′ times the residual s − 𝒢. g′ alone is asked.",
+        ),
+        Mistake(
+            "relative",
+            _sensitivity / _strength,
+            "This is the derivative of log 𝒢. That of 𝒢 is 𝒢 times it.",
+        ),
+        Mistake(
+            "quotient rule",
+            sp.diff(_s * sp.exp(2 * _s * _t / _tau), _s)
+            / sp.diff(sp.exp(2 * _s * _t / _tau) + _s / _g0, _s),
+            "Above and below are differentiated one by one. A quotient has its own rule.",
         ),
     ],
     hints=[
@@ -379,6 +410,21 @@ part_f = Function(
             "The lower half mirrors the upper one. A rotation's derivative is skew: change the "
             "sign.",
         ),
+        Mistake(
+            "one basis",
+            lambda s, E: np.stack([(a := _rotations(s, E)[0]), -a]),
+            "B is −A here, as if V were U. For E that is not symmetric they turn differently.",
+        ),
+        Mistake(
+            "eigenvectors",
+            _skew(lambda sj, sk, e, et: e, lambda sj, sk, e, et: -e, below=lambda sj, sk: sk - sj),
+            "These are eigenvectors, where U = V. A singular value decomposition has two bases.",
+        ),
+        Mistake(
+            "E made skew",
+            lambda s, E: _rotations(s, (E - E.T) / 2),
+            "Only E's skew part is there. The symmetric part turns both bases together.",
+        ),
     ],
     hints=[
         "Off the diagonal, (I + εA)S(I + εB) must be S + εE to first order; and A, B are skew.",
@@ -444,6 +490,16 @@ part_g = Formula(
             "symmetric part",
             (_e_jk + _e_kj) / 2,
             "This would be E's symmetric part. Do the sum: the s do not cancel.",
+        ),
+        Mistake(
+            "error alone",
+            _sj * (_e_jk - _e_kj) / (_sk - _sj),
+            "That is how far it is from E_jk. The whole entry is asked.",
+        ),
+        Mistake(
+            "no strengths",
+            (_e_jk - _e_kj) / (_sk - _sj),
+            "This is A + B. Each is multiplied by G: AG + GB.",
         ),
     ],
     hints=[
@@ -686,6 +742,52 @@ part_i = Function(
             lambda s, g, slope, E: 2 * _response(s, g, slope, E),
             "Twice too much: the parts of E are (E + Eᵀ)/2 and (E − Eᵀ)/2.",
         ),
+        Mistake(
+            "zero on the diagonal too",
+            _response_by(
+                lambda d, tog, same, sym, skew, slope: np.where(same, 0, d) * sym + tog * skew
+            ),
+            "Where s_j = s_k the quotient is set to zero, on the diagonal too. Its limit is g′.",
+        ),
+        Mistake(
+            "no G′",
+            _response_by(
+                lambda d, tog, same, sym, skew, slope: (
+                    np.where(np.eye(len(d)), 0, d) * sym + tog * skew
+                )
+            ),
+            "The diagonal is empty: G′ is missing.",
+        ),
+        Mistake(
+            "G′ twice",
+            _response_by(
+                lambda d, tog, same, sym, skew, slope: d * (1 + np.eye(len(d))) * sym + tog * skew
+            ),
+            "The diagonal is there twice: with g′ for j = k the formula has G′ in it already.",
+        ),
+        Mistake(
+            "G′ without E",
+            _response_by(
+                lambda d, tog, same, sym, skew, slope: (
+                    np.where(np.eye(len(d)), 0, d) * sym + tog * skew + np.diag(slope)
+                )
+            ),
+            "The diagonal is g′_k alone. It is g′_k E_kk: s_k moves by E_kk.",
+        ),
+        Mistake(
+            "gap's sign",
+            _response_by(
+                lambda d, tog, same, sym, skew, slope: np.where(same, d, -d) * sym + tog * skew
+            ),
+            "The differences are in opposite order: 𝒢_k − 𝒢_j goes with s_k − s_j.",
+        ),
+        Mistake(
+            "skew part lost between equal ones",
+            _response_by(
+                lambda d, tog, same, sym, skew, slope: d * sym + np.where(same, 0, tog) * skew
+            ),
+            "Between equal singular values the skew part is lost. There it counts with 𝒢/s.",
+        ),
     ],
     hints=[
         "Put part (f) into AG + GB and collect what multiplies E_jk + E_kj, and E_jk − E_kj.",
@@ -808,7 +910,8 @@ part_j = Function(
         Mistake(
             "transposed driver",
             _influences(driver=lambda b, a: np.outer(a, b)),
-            "x_p y_pᵀ is the transpose of what is needed: W maps x to y, so E = y_p x_pᵀ.",
+            "E, or the whole response, is transposed: W maps x to y, so E = y_p x_pᵀ, and x_q is "
+            "on its right.",
         ),
         Mistake(
             "the draft's",
@@ -824,6 +927,11 @@ part_j = Function(
             "residual squared",
             _influences(factor=lambda n: -2 / n),
             "Twice too much: the loss has a ½ in front.",
+        ),
+        Mistake(
+            "driven by the residual",
+            lambda s, g, slope, x, y, x_q, y_q: _influences()(s, g, slope, x, y - g * x, x_q, y_q),
+            "E has the example's residual for its label. It is y_p x_pᵀ: only Σ_yx changes here.",
         ),
     ],
     hints=[
@@ -1042,7 +1150,8 @@ part_m = Function(
         Mistake(
             "summed covariance",
             _updated(lambda a, b, m, n: np.outer(b - n * m @ a, a) / n),
-            "S is the mean (1/n) Σ y xᵀ, not the sum: with white inputs W → Σ_yx.",
+            "Sx_p is n times too large: S is a mean, (1/n) Σ y xᵀ, and the change of Σ_xx has a "
+            "1/n too.",
         ),
         Mistake(
             "Σ_xx only",
@@ -1069,6 +1178,26 @@ part_m = Function(
             "difference of inputs",
             _updated(lambda a, b, m, n: np.outer(b - a, a) / n),
             "The prediction is Sx_p, not x_p.",
+        ),
+        Mistake(
+            "nothing",
+            lambda x, y, p: 0 * y.T @ x,
+            "Zero is for examples that are fitted, y_p = Sx_p. These have residuals.",
+        ),
+        Mistake(
+            "S on the other side",
+            _updated(lambda a, b, m, n: (np.outer(b, a) - np.outer(a, a) @ m) / n),
+            "S is on the wrong side of x_p x_pᵀ: W ∂Σ_xx has W on the left.",
+        ),
+        Mistake(
+            "S's diagonal",
+            _updated(lambda a, b, m, n: np.outer(b - np.diag(m) * a, a) / n),
+            "Only S's diagonal is there. Here S is any square matrix.",
+        ),
+        Mistake(
+            "one more copy",
+            _updated(lambda a, b, m, n: np.outer(b - m @ a, a) / (n + a @ a)),
+            "This is the whole effect of a second copy of z_p. The derivative at β = 1 is asked.",
         ),
     ],
     hints=[

@@ -41,6 +41,7 @@ def _seen(rng: np.random.Generator, steps: int) -> torch.Tensor:
     """In which steps an example takes part: in an early one and a late one, and not in all."""
     member = rng.random(steps) < 0.5
     first, never, last = rng.permutation(steps - 3)[0], steps - 3, steps - 2
+    member[[0, -1]] = rng.random(2) < 0.9  # else a loop that leaves out an end would go unseen
     member[[first, never, last]] = True, False, True
     return torch.from_numpy(member)
 
@@ -88,6 +89,10 @@ def _still_when_absent(response, hessian, gradient, rate, b, member):
     if not member:
         return response
     return response - rate * hessian @ response - rate / b * gradient
+
+
+def _zero_when_absent(response, hessian, gradient, rate, b, member):
+    return _step()(response, hessian, gradient, rate, b, member) * member
 
 
 part_a = Function(
@@ -141,6 +146,12 @@ part_a = Function(
             _step(moved=lambda r, h, rate, b: r),
             "The old response is carried over unchanged. ∇L is taken at a w_t that moved: "
             "J_t R, with J_t = I − ηĤ.",
+        ),
+        Mistake(
+            "zero when absent",
+            _zero_when_absent,
+            "Without z_i in the batch the response is not zero: earlier steps moved w_t, and J_t "
+            "carries that on.",
         ),
         Mistake(
             "direct term alone",
@@ -308,6 +319,35 @@ def _rate_of_the_push(hessians, gradients, rates, member, b):
     return total
 
 
+def _without(end):
+    """`member` with one end of the run left out."""
+
+    def change(gradients, rates, member):
+        kept = member.clone()
+        kept[end] = False
+        return gradients, rates, kept
+
+    return change
+
+
+def _own_powers(hessians, gradients, rates, member, b):
+    total = torch.zeros_like(gradients[0])
+    for t in member.nonzero()[:, 0].tolist():
+        j = torch.eye(len(total), dtype=total.dtype) - rates[t] * hessians[t]
+        later = torch.linalg.matrix_power(j, len(rates) - 1 - t)
+        total = total - rates[t] / b * later @ gradients[t]
+    return total
+
+
+def _sum_for_the_product(hessians, gradients, rates, member, b):
+    each = rates[:, None, None] * hessians
+    total = torch.zeros_like(gradients[0])
+    for t in member.nonzero()[:, 0].tolist():
+        push = -rates[t] / b * gradients[t]
+        total = total + push - each[t + 1 :].sum(0) @ push
+    return total
+
+
 def _divided(factor):
     def wrong(hessians, gradients, rates, member, b):
         return _alone()(hessians, gradients, rates, member, b) * factor(rates, member, b)
@@ -437,6 +477,51 @@ part_b = Function(
             _divided(lambda rates, member, b: 1 / int(member.sum())),
             "The terms are averaged over the steps with z_i. They add up.",
         ),
+        Mistake(
+            "first step forgotten",
+            _alone(_without(0)),
+            "The first step, t = 0, is left out. z_i may be in its batch.",
+        ),
+        Mistake(
+            "last step forgotten",
+            _alone(_without(-1)),
+            "The last step, t = T − 1, is left out. No Jacobian carries its push on, but it is "
+            "there.",
+        ),
+        Mistake(
+            "indicator upside down",
+            _alone(lambda g, rates, member: (g, rates, ~member)),
+            "The steps without z_i are counted, and those with it are not.",
+        ),
+        Mistake(
+            "no I in J",
+            _alone(jacobian=lambda rate, p, h: -rate * h),
+            "J_s = −η_s Ĥ_s here. A step adds to what is there: J_s = I − η_s Ĥ_s.",
+        ),
+        Mistake(
+            "Ĥ over b",
+            lambda hessians, gradients, rates, member, b: _alone()(
+                hessians / b, gradients, rates, member, b
+            ),
+            "Ĥ is divided by b once more. It is the batch's mean Hessian already.",
+        ),
+        Mistake(
+            "last Hessian",
+            lambda hessians, gradients, rates, member, b: _alone()(
+                hessians[-1:].expand_as(hessians), gradients, rates, member, b
+            ),
+            "The last Hessian is used throughout. Each J_s has the Ĥ_s of its own step.",
+        ),
+        Mistake(
+            "own Jacobian's power",
+            _own_powers,
+            "J_t is raised to a power. Each later step has a Jacobian of its own, J_s.",
+        ),
+        Mistake(
+            "sum for the product",
+            _sum_for_the_product,
+            "I − Σ_s η_s Ĥ_s is the product of the J_s to first order in η only. Multiply them.",
+        ),
     ],
     hints=[
         "Begin with zeros and apply part (a) T times; or write the sum, and check it against that.",
@@ -555,6 +640,26 @@ part_c = Function(
             "mean rate",
             _with(lambda p, rates, member: (p, rates.mean().expand_as(rates), member)),
             "One mean rate for all steps. Each step has its own, in its push and in its Jacobian.",
+        ),
+        Mistake(
+            "plus in J",
+            _with(jacobian=lambda rate, p, h: _eye(h) + rate * p @ h),
+            "J_s = I + η_s P_s Ĥ_s here. A step goes down: I − η P Ĥ.",
+        ),
+        Mistake(
+            "P before I",
+            _with(jacobian=lambda rate, p, h: p @ (_eye(h) - rate * h)),
+            "J = P (I − ηĤ) here. P multiplies the gradient, not w_t: I − η P Ĥ.",
+        ),
+        Mistake(
+            "entry by entry",
+            _with(jacobian=lambda rate, p, h: _eye(h) - rate * p * h),
+            "P * H multiplies entry by entry. The product of matrices is P @ H.",
+        ),
+        Mistake(
+            "diagonal of P",
+            _with(lambda p, rates, member: (p * _eye(p[0]), rates, member)),
+            "Of P only the diagonal is used, as if it were Adam's. Here it is a full matrix.",
         ),
     ],
     hints=[
@@ -728,6 +833,23 @@ part_d = Function(
             )(hessians, gradients, member, rates, b, q),
             "J_t is applied to ∇φ(w_T) at each step. It acts on the adjoint as it has become.",
         ),
+        Mistake(
+            "last gradients",
+            lambda hessians, gradients, *rest: _back()(
+                hessians, gradients[-1:].expand_as(gradients), *rest
+            ),
+            "The gradients of the last step are used throughout. Each push has those at its w_t.",
+        ),
+        Mistake(
+            "last Hessian",
+            lambda hessians, *rest: _back()(hessians[-1:].expand_as(hessians), *rest),
+            "The last Hessian is used throughout. J_t has the Ĥ_t of its own step.",
+        ),
+        Mistake(
+            "Ĥ times b",
+            _back(after=lambda a, h, rate, b: a - rate * b * h @ a),
+            "Ĥ is multiplied by b. The step has the batch's mean in it: J_t = I − ηĤ.",
+        ),
     ],
     hints=[
         "The adjoint is q at the end. What does step t gain with it, and how does it go back?",
@@ -739,18 +861,18 @@ part_d = Function(
 
 # --- (e), (f) Adam -------------------------------------------------------------------------------
 
-_eta, _mu, _eps, _v0, _g1, _g2, _beta = sp.symbols("eta mu eps v0 g1 g2 beta", positive=True)
+_eta, _mu2, _eps, _v0, _g1, _g2, _beta = sp.symbols("eta mu2 eps v0 g1 g2 beta", positive=True)
 _g = _g1 + _g2
-_v = _mu * _v0 + (1 - _mu) * _g**2
+_v = _mu2 * _v0 + (1 - _mu2) * _g**2
 _root = sp.sqrt(_v)
 _frozen = -_eta * _g1 / (_root + _eps)
-_through_v = _eta * (1 - _mu) * _g**2 * _g1 / (_root * (_root + _eps) ** 2)
+_through_v = _eta * (1 - _mu2) * _g**2 * _g1 / (_root * (_root + _eps) ** 2)
 
 
 def _adam_slope() -> sp.Expr:
     """∂w′/∂β at β = 1, by sympy from the step itself."""
     g = _beta * _g1 + _g2
-    move = -_eta * g / (sp.sqrt(_mu * _v0 + (1 - _mu) * g**2) + _eps)
+    move = -_eta * g / (sp.sqrt(_mu2 * _v0 + (1 - _mu2) * g**2) + _eps)
     return sp.diff(move, _beta).subs(_beta, 1)
 
 
@@ -758,7 +880,7 @@ _adam_domain = {
     "eta": (0.1, 0.9),
     "g1": (-2, 2),
     "g2": (-3, 3),
-    "mu": (0.1, 0.9),
+    "mu2": (0.1, 0.9),
     "v0": (0.3, 2),
     "eps": (0.1, 0.6),
 }
@@ -792,22 +914,22 @@ part_e = Formula(
         Mistake(
             "root's half",
             _frozen + 2 * _through_v,
-            "∂√v = ∂v/(2√v), and ∂v = 2(1 − μ) g g₁: one of the two 2s is missing.",
+            "∂√v = ∂v/(2√v), and ∂v = 2(1 − μ₂) g g₁: one of the two 2s is missing.",
         ),
         Mistake(
             "both halves",
             _frozen + _through_v / 2,
-            "The 2 of g² is lost: ∂v/∂β = 2(1 − μ) g g₁.",
+            "The 2 of g² is lost: ∂v/∂β = 2(1 − μ₂) g g₁.",
         ),
         Mistake(
-            "no 1 − μ",
-            _frozen + _through_v / (1 - _mu),
-            "∂v/∂β lacks 1 − μ: only this step's share of v has β in it.",
+            "no 1 − μ₂",
+            _frozen + _through_v / (1 - _mu2),
+            "∂v/∂β lacks 1 − μ₂: only this step's share of v has β in it.",
         ),
         Mistake(
-            "μ for 1 − μ",
-            _frozen + _through_v * _mu / (1 - _mu),
-            "∂v/∂β has μ in it. The weight of the new g² is 1 − μ; v₀ does not depend on β.",
+            "μ₂ for 1 − μ₂",
+            _frozen + _through_v * _mu2 / (1 - _mu2),
+            "∂v/∂β has μ₂ in it. The weight of the new g² is 1 − μ₂; v₀ does not depend on β.",
         ),
         Mistake(
             "no root",
@@ -816,7 +938,7 @@ part_e = Formula(
         ),
         Mistake(
             "both gradients",
-            (_frozen + _through_v) * _g / _g1,
+            _frozen * _g / _g1 + _through_v * _g / _g1,
             "This is the derivative when all of g is weighted. Only g₁ has β: ∂g/∂β = g₁.",
         ),
         Mistake(
@@ -840,15 +962,20 @@ part_e = Formula(
             "Right for ϵ → 0. Keep ϵ.",
         ),
         Mistake(
+            "ϵ under the root",
+            -_eta * _g1 * (_mu2 * _v0 + _eps) / (_v + _eps) ** sp.Rational(3, 2),
+            "ϵ stands under the root here. In this step it is added to the root: √v + ϵ.",
+        ),
+        Mistake(
             "no η",
-            (_frozen + _through_v) / _eta,
+            _frozen / _eta + _through_v / _eta,
             "The step size η is missing.",
         ),
     ],
     hints=[
         "β is in g, and g is in v as well: the quotient rule has two terms.",
-        "∂g/∂β = g₁, and ∂√v/∂β = (1 − μ) g g₁ / √v.",
-        "−η [g₁/(√v + ϵ) − g (1 − μ) g g₁ / (√v (√v + ϵ)²)], with g = g₁ + g₂.",
+        "∂g/∂β = g₁, and ∂√v/∂β = (1 − μ₂) g g₁ / √v.",
+        "−η [g₁/(√v + ϵ) − g (1 − μ₂) g g₁ / (√v (√v + ϵ)²)], with g = g₁ + g₂.",
     ],
 )
 
@@ -876,17 +1003,32 @@ part_f = Formula(
         Mistake(
             "root's half",
             2 * _through_v,
-            "Twice the answer: ∂√v = ∂v/(2√v), and ∂v = 2(1 − μ) g g₁.",
+            "Twice the answer: ∂√v = ∂v/(2√v), and ∂v = 2(1 − μ₂) g g₁.",
         ),
         Mistake(
             "both halves",
             _through_v / 2,
-            "Half the answer: the 2 of g² is lost, ∂v/∂β = 2(1 − μ) g g₁.",
+            "Half the answer: the 2 of g² is lost, ∂v/∂β = 2(1 − μ₂) g g₁.",
         ),
         Mistake(
-            "no 1 − μ",
-            _through_v / (1 - _mu),
-            "∂v/∂β lacks 1 − μ: only this step's share of v has β in it.",
+            "no 1 − μ₂",
+            _through_v / (1 - _mu2),
+            "∂v/∂β lacks 1 − μ₂: only this step's share of v has β in it.",
+        ),
+        Mistake(
+            "μ₂ for 1 − μ₂",
+            _through_v * _mu2 / (1 - _mu2),
+            "∂v/∂β has μ₂ in it. The weight of the new g² is 1 − μ₂; v₀ does not depend on β.",
+        ),
+        Mistake(
+            "g₁ squared",
+            _through_v * _g1 / _g,
+            "One g is missing: ∂(g²)/∂β = 2 g g₁, and the step multiplies ∂P/∂β by g.",
+        ),
+        Mistake(
+            "both gradients",
+            _through_v * _g / _g1,
+            "This is for when all of g is weighted. Only g₁ has β: ∂g/∂β = g₁.",
         ),
         Mistake(
             "∂P alone",
@@ -1106,6 +1248,26 @@ part_h = Function(
                 gradients[-1:], phi_slopes[-1:], member[-1:], rates[-1:], b
             ),
             "Only the last step is counted. Add up all T of them.",
+        ),
+        Mistake(
+            "last gradients",
+            lambda gradients, *rest: _traced()(gradients[-1:].expand_as(gradients), *rest),
+            "The gradients of the last step are used throughout. Each step has ∇L_i at its own "
+            "w_t.",
+        ),
+        Mistake(
+            "mean over visits",
+            lambda gradients, phi_slopes, member, rates, b: (
+                _traced()(gradients, phi_slopes, member, rates, b) / member.sum(0).clamp(min=1)
+            ),
+            "The terms are averaged over the steps with z_i. They add up.",
+        ),
+        Mistake(
+            "last step forgotten",
+            lambda gradients, phi_slopes, member, rates, b: _traced()(
+                gradients[:-1], phi_slopes[:-1], member[:-1], rates[:-1], b
+            ),
+            "The last step, t = T − 1, is left out: range(T) goes up to it.",
         ),
     ],
     hints=[
