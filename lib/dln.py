@@ -1,4 +1,4 @@
-"""Chapter 4, "Influence depends on training time": a two-layer linear network W = W₂W₁.
+"""Chapter 4, "When influence comes and goes": a two-layer linear network W = W₂W₁.
 
 Closed forms for its modes and for how an example moves them, with the perturbation of the singular
 basis in full; then the network itself, trained by gradient flow, to hold the formulas against.
@@ -83,7 +83,7 @@ def singular_rotations(s: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Sources:
-    """The three terms of the response of W(t): AG, D = diag(g′_k E_kk) and GB, shape (d, d) each."""
+    """The three terms of dW/dh: AG, D = diag(g′_k E_kk) and GB, shape (d, d) each."""
 
     left_rotation: Tensor
     strength: Tensor

@@ -137,7 +137,7 @@ def test_source_is_that_of_the_library(rng):
         [torch.stack([gradients(objective, w) for w in part.checkpoints]).mean(0) for part in parts]
     )
     hessians = (hessian(objective, w_end) / n).expand(3, p, p)
-    efforts = torch.tensor([part.effort for part in parts]).double()
+    efforts = torch.tensor([part.effort for part in parts], dtype=torch.float64)
     estimate = SOURCE["part_g"].truth(hessians, slopes, efforts, q)
     _close(estimate, source(objective, parts, w_end, lambda w: q @ w), 1e-8)
     exact = reverse_mode(run, lambda w: q @ w)

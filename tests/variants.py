@@ -14,6 +14,8 @@ import torch
 from torch.func import grad, jacfwd, jacrev, jvp, vjp, vmap
 from variants_bif_series import BIF_COVARIANCE, POWER_SERIES
 from variants_sgld_transport import SGLD, TRANSPORT
+from variants_source_dln import DLN_STAGEWISE, SOURCE_REPLAY
+from variants_unrolling_convergence import CONVERGENCE, UNROLLING
 
 from lib import counterfactuals, influence, linear_regression
 from lib.objective import gradients, output_hessians, output_jacobians
@@ -905,4 +907,8 @@ VARIANTS = (
     | SGLD
     | POWER_SERIES
     | TRANSPORT
+    | UNROLLING
+    | SOURCE_REPLAY
+    | CONVERGENCE
+    | DLN_STAGEWISE
 )

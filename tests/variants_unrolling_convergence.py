@@ -12,11 +12,9 @@ import numpy as np
 import scipy.integrate
 import scipy.linalg
 import scipy.optimize
-import scipy.sparse
-import scipy.sparse.linalg
 import sympy as sp
 import torch
-from torch.func import jacfwd, jacrev, jvp, vjp
+from torch.func import jacrev, jvp
 
 from lib.models import valley
 from lib.source import response_flow
@@ -161,9 +159,14 @@ def _trained(hessians, gradients, rates, member, b, beta, preconditioners=None):
     return w
 
 
+def _slopes(end, by):
+    """The derivative of a vector in one number, entry by entry, by reverse mode."""
+    return torch.stack([torch.autograd.grad(e, by, retain_graph=True)[0] for e in end])
+
+
 def sum_autodiff(hessians, gradients, rates, member, b):
-    one = torch.ones((), dtype=gradients.dtype)
-    return jacfwd(lambda beta: _trained(hessians, gradients, rates, member, b, beta))(one)
+    beta = torch.ones((), dtype=gradients.dtype, requires_grad=True)
+    return _slopes(_trained(hessians, gradients, rates, member, b, beta), beta)
 
 
 def sum_float32(hessians, gradients, rates, member, b):
@@ -206,10 +209,9 @@ def tilted_numpy(hessians, preconditioners, gradients, rates, member, b):
 
 
 def tilted_autodiff(hessians, preconditioners, gradients, rates, member, b):
-    def end(beta):
-        return _trained(hessians, gradients, rates, member, b, beta, preconditioners)
-
-    return jacrev(end)(torch.ones((), dtype=gradients.dtype))
+    beta = torch.ones((), dtype=gradients.dtype, requires_grad=True)
+    end = _trained(hessians, gradients, rates, member, b, beta, preconditioners)
+    return _slopes(end, beta)
 
 
 def tilted_system(hessians, preconditioners, gradients, rates, member, b):
@@ -282,17 +284,6 @@ def back_each(hessians, gradients, member, rates, b, q):
     ]
 
 
-def back_vjp(hessians, gradients, member, rates, b, q):
-    def end(beta):
-        w = torch.zeros_like(q)
-        for t in range(len(rates)):
-            push = ((beta - 1) * member[t]) @ gradients[t] / b
-            w = w - rates[t] * (hessians[t] @ w + push)
-        return w
-
-    return vjp(end, torch.ones(gradients.shape[1], dtype=q.dtype))[1](q)[0]
-
-
 def back_backward(hessians, gradients, member, rates, b, q):
     """One backward() through the run."""
     beta = torch.ones(gradients.shape[1], dtype=q.dtype, requires_grad=True)
@@ -320,16 +311,14 @@ def back_float32(hessians, gradients, member, rates, b, q):
 
 
 def back_system(hessians, gradients, member, rates, b, q):
-    """The transposed system of all steps, sparse."""
+    """The transposed system of all steps."""
     steps, p = gradients.shape[0], len(q)
-    blocks = [[None] * steps for _ in range(steps)]
-    for t in range(steps):
-        blocks[t][t] = scipy.sparse.eye(p)
-        if t:
-            blocks[t - 1][t] = -(np.eye(p) - (rates[t] * hessians[t]).numpy()).T
-    system = scipy.sparse.bmat(blocks, format="csc")
+    system = np.eye(steps * p)
+    for t in range(1, steps):
+        rows, columns = slice((t - 1) * p, t * p), slice(t * p, (t + 1) * p)
+        system[rows, columns] = -(np.eye(p) - (rates[t] * hessians[t]).numpy()).T
     last = np.concatenate([np.zeros((steps - 1) * p), q.numpy()])
-    adjoints = scipy.sparse.linalg.spsolve(system, last).reshape(steps, p)
+    adjoints = np.linalg.solve(system, last).reshape(steps, p)
     sights = (rates[:, None] / b * member).numpy()
     return -(sights * (gradients.numpy() @ adjoints[:, :, None])[:, :, 0]).sum(0)
 
@@ -483,7 +472,6 @@ UNROLLING = {
         "numpy": back_numpy,
         "forward": back_forward,
         "each by part (b)": back_each,
-        "vjp": back_vjp,
         "backward": back_backward,
         "list": back_list,
         "one system": back_system,
@@ -496,7 +484,6 @@ UNROLLING = {
         * (_mu2 * _v0 + _eps * sp.sqrt(_v))
         / (sp.sqrt(_v) * (sp.sqrt(_v) + _eps) ** 2),
         "chain rule": _through_everything(),
-        "logarithmic": _move(1) * (_g1 / _g - (1 - _mu2) * _g * _g1 / (_v + _eps * sp.sqrt(_v))),
         "fixed and left out": -_eta * _g1 / (sp.sqrt(_v) + _eps) + _through_v(),
         "floats": (
             -1.0 * _eta * _g1 / (_v**0.5 + _eps)
@@ -603,10 +590,8 @@ def _step_at(response, hessians, gradients, rate, batch, k, epsilon):
 
 def next_autodiff(response, hessians, gradients, rate, batch, k):
     """The step in ε, with w(ε) = w + εr and quadratic losses."""
-    zero = torch.zeros((), dtype=response.dtype)
-    return jacfwd(lambda epsilon: _step_at(response, hessians, gradients, rate, batch, k, epsilon))(
-        zero
-    )
+    epsilon = torch.zeros((), dtype=response.dtype, requires_grad=True)
+    return _slopes(_step_at(response, hessians, gradients, rate, batch, k, epsilon), epsilon)
 
 
 def next_central(response, hessians, gradients, rate, batch, k):
@@ -1020,7 +1005,7 @@ CONVERGENCE = {
         "hint": _gk / (_n * _sigma) + (_r0 - _gk / (_n * _sigma)) * sp.exp(-_sigma * _t),
         "dsolve": _solved(),
         "integral": sp.exp(-_sigma * _t) * _r0
-        + sp.Integral(sp.exp(-_sigma * _s) * _gk / _n, (_s, 0, _t)),
+        + sp.integrate(sp.exp(-_sigma * _s) * _gk / _n, (_s, 0, _t)),
         "one fraction": (_gk * (sp.exp(_sigma * _t) - 1) + _n * _sigma * _r0)
         / (_n * _sigma * sp.exp(_sigma * _t)),
         "hyperbolic": sp.exp(-_sigma * _t / 2)

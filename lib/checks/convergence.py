@@ -664,6 +664,11 @@ def _variation_of_constants() -> sp.Expr:
     return _r0 * sp.exp(-_sigma * _t) + pushes
 
 
+def _relaxed(rest, decay, start=_r0):
+    """rest + (start − rest) decay, without the brackets: that takes sympy half the time."""
+    return rest + start * decay - rest * decay
+
+
 _decay = sp.exp(-_sigma * _t)
 _rest = _g / (_n * _sigma)
 _line_domain = {"t": (0.3, 2), "n": (2, 6), "g": (-3, 3), "r0": (-2, 2)}
@@ -676,22 +681,22 @@ part_f = Formula(
     mistakes=[
         Mistake(
             "no 1/n",
-            _g / _sigma + (_r0 - _g / _sigma) * _decay,
+            _relaxed(_g / _sigma, _decay),
             "The push is g/n, not g: σ is an eigenvalue of the mean Hessian.",
         ),
         Mistake(
             "upweighting",
-            -_rest + (_r0 + _rest) * _decay,
+            _relaxed(-_rest, _decay),
             "The push has the sign of upweighting. Here z_k loses weight: ṙ = −σr + g/n.",
         ),
         Mistake(
             "from zero",
-            _rest * (1 - _decay),
+            _relaxed(_rest, _decay, 0),
             "This starts at 0. It starts at r₀, which decays: r₀ e^(−σt).",
         ),
         Mistake(
             "r₀ kept",
-            _r0 + _rest * (1 - _decay),
+            _r0 + _rest - _rest * _decay,
             "r₀ does not stay: without a push ṙ = −σr, and r₀ decays.",
         ),
         Mistake(
@@ -712,22 +717,22 @@ part_f = Formula(
         ),
         Mistake(
             "growth",
-            _rest + (_r0 - _rest) / _decay,
+            _relaxed(_rest, sp.exp(_sigma * _t)),
             "e^(+σt) grows. ṙ = −σr decays.",
         ),
         Mistake(
             "constant's sign",
-            _rest + (_r0 + _rest) * _decay,
+            _rest + _r0 * _decay + _rest * _decay,
             "At t = 0 this is r₀ + 2g/(nσ), not r₀: the constant is r₀ − g/(nσ).",
         ),
         Mistake(
             "1/n in the exponent",
-            _rest + (_r0 - _rest) * sp.exp(-_sigma * _t / _n),
+            _relaxed(_rest, sp.exp(-_sigma * _t / _n)),
             "The exponent is σt: σ belongs to the mean Hessian, which has its 1/n already.",
         ),
         Mistake(
             "equilibrium without σ",
-            _g / _n + (_r0 - _g / _n) * _decay,
+            _relaxed(_g / _n, _decay),
             "ṙ = 0 where σr = g/n: divide by σ.",
         ),
         Mistake(
@@ -742,12 +747,12 @@ part_f = Formula(
         ),
         Mistake(
             "n in the exponent",
-            _rest + (_r0 - _rest) * sp.exp(-_n * _sigma * _t),
+            _relaxed(_rest, sp.exp(-_n * _sigma * _t)),
             "The exponent has n too many: σ is an eigenvalue of the mean Hessian.",
         ),
         Mistake(
             "steps",
-            _rest + (_r0 - _rest) * (1 - _sigma) ** _t,
+            _relaxed(_rest, (1 - _sigma) ** _t),
             "1 − σ to the power t is for steps of length one. In continuous time it is e^(−σt).",
         ),
     ],

@@ -954,7 +954,7 @@ def animals() -> tuple[torch.Tensor, torch.Tensor]:
     return x, x * torch.from_numpy(S)
 
 
-def harm(t: float, part: str = "all", response=_derivative) -> float:
+def harm(t: float, part: str = "all", response=_derivative, start: float = START) -> float:
     """The dog's influence on the cat's loss at time t, or what one part of E = y xᵀ has in it."""
     e = np.outer(S * DOG, DOG)
     mask = {
@@ -963,7 +963,7 @@ def harm(t: float, part: str = "all", response=_derivative) -> float:
         "strength of mode 2": np.diag([0.0, 1.0]),
         "rotation": 1 - np.eye(2),
     }[part]
-    g, slope = _mode(S, t, START), _slope(S, t, START)
+    g, slope = _mode(S, t, start), _slope(S, t, start)
     dw = response(*map(torch.from_numpy, (S, g, slope, mask * e)))
     return float(-(S * CAT - g * CAT) @ dw @ CAT / 4)
 
@@ -1054,6 +1054,11 @@ part_l = Number(
             _Later(lambda: scipy.optimize.brentq(harm, 1e-6, 0.1)),
             "There the influence is of the order of 𝒢(0), and so is its sign's worth. The later "
             "change is asked.",
+        ),
+        Mistake(
+            "the page's start",
+            _Later(lambda: scipy.optimize.brentq(lambda t: harm(t, start=1e-3), 1, 3)),
+            "That is from the page's start, 𝒢(0) = 0.001. Here it is 0.01.",
         ),
         Mistake(
             "the draft's",
