@@ -260,7 +260,7 @@ class Transformer:
         split = (stream @ attend.T).view(self.length, 3, self.heads, -1)
         query, key, value = split.permute(1, 2, 0, 3)  # (heads, length, width/heads) each
         scores = query @ key.transpose(1, 2) / query.shape[2] ** 0.5
-        future = torch.ones(self.length, self.length, dtype=torch.bool).triu(1)
+        future = torch.ones_like(scores[0], dtype=torch.bool).triu(1)
         weights = scores.masked_fill(future, float("-inf")).softmax(dim=2)
         return (weights @ value).transpose(0, 1).reshape(self.length, self.width)
 
