@@ -1,4 +1,4 @@
-"""The built site and a browser, for the tests of the pages."""
+"""The built site and a browser for the tests of the pages, and what all tests share."""
 
 import functools
 import http.server
@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Error, sync_playwright
 
@@ -82,3 +83,15 @@ def _launch(playwright):
     except Error as error:
         complain = pytest.fail if os.environ.get("CI") else pytest.skip
         complain(f"no browser: install chromium, or let Playwright download its own ({error})")
+
+
+@pytest.fixture(params=range(3))
+def rng(request):
+    """Three numpy Generators, one after the other."""
+    return np.random.default_rng(request.param)
+
+
+@pytest.fixture
+def progress_file(tmp_path, monkeypatch):
+    """What is passed here is not recorded as the user's progress."""
+    monkeypatch.setenv("ATTRIBUTION_PROGRESS", str(tmp_path / "progress.json"))

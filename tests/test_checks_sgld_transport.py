@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import sympy as sp
 import torch
+from graded import agrees
 
 from lib import checks
 from lib.bayesian import Gibbs, bayesian_influence, energy_and_gradient, losses_at
@@ -23,16 +24,6 @@ SGLD, TRANSPORT = checks.parts("sgld"), checks.parts("transport")
 
 # Raised once, inside torch, when forward-mode derivatives are first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
-
-
-@pytest.fixture(params=range(3))
-def rng(request):
-    return np.random.default_rng(request.param)
-
-
-def _agrees(part, point, number, rel=1e-6):
-    by_name = {s: sp.Rational(str(point[s.name])) for s in part.truth.free_symbols}
-    assert float(part.truth.subs(by_name)) == pytest.approx(float(number), rel=rel)
 
 
 def _close(a, b, rel=1e-6):
@@ -55,8 +46,8 @@ def test_stationary_variances():
         return squares
 
     point = {"h": h, "eta": eta, "S": s}
-    _agrees(SGLD["part_c"], point, response(1.0, 0.0))
-    _agrees(SGLD["part_d"], point, response(1.0, 0.0) + s * response(0.0, 1.0))
+    agrees(SGLD["part_c"], point, response(1.0, 0.0))
+    agrees(SGLD["part_d"], point, response(1.0, 0.0) + s * response(0.0, 1.0))
 
 
 def test_largest_step():
@@ -180,8 +171,8 @@ def test_quadratic_costs_by_quadrature():
     shifted /= shifted.sum()
     log_ratio = np.log(shifted, where=shifted > 0, out=np.zeros_like(w)) + kappa * new
     point = {"epsilon": epsilon, "l": l, "g": g, "h": h, "r": r}
-    _agrees(TRANSPORT["part_b"], point, np.log(z_new / z_old) / kappa)
-    _agrees(TRANSPORT["part_c"], point, (shifted @ log_ratio + np.log(z_new)) / kappa)
+    agrees(TRANSPORT["part_b"], point, np.log(z_new / z_old) / kappa)
+    agrees(TRANSPORT["part_c"], point, (shifted @ log_ratio + np.log(z_new)) / kappa)
 
 
 def test_order_of_the_least_cost():
@@ -220,7 +211,7 @@ def test_cost_at_a_degenerate_minimum():
     w = np.linspace(-2, 2, 400_001)
     for epsilon in (0.5, 0.01):
         lowest = (w**6 / 6 - epsilon * w).min()
-        _agrees(TRANSPORT["part_h"], {"epsilon": epsilon}, -lowest)
+        agrees(TRANSPORT["part_h"], {"epsilon": epsilon}, -lowest)
     # With a shift, and at a finite κ: D/κ nears the formula as κ → ∞ and then ε → 0.
     kappa, epsilon, r = 1e10, 1e-3, 0.8
     w = np.linspace(-0.3, 0.5, 200_001)
@@ -229,7 +220,7 @@ def test_cost_at_a_degenerate_minimum():
     moved = w + epsilon * r
     energy = kappa * (moved**6 / 6 - epsilon * moved - w**6 / 6)
     d = p @ energy + np.logaddexp.reduce(log_new) - np.logaddexp.reduce(log_p)
-    _agrees(TRANSPORT["part_h"], {"epsilon": epsilon}, d / kappa, rel=0.02)
+    agrees(TRANSPORT["part_h"], {"epsilon": epsilon}, d / kappa, rel=0.02)
 
 
 def test_cost_on_the_segment_is_free_of_the_shift():

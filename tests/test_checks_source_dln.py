@@ -10,6 +10,7 @@ import pytest
 import scipy.integrate
 import sympy as sp
 import torch
+from graded import agrees
 
 from lib import checks, dln
 from lib.checks import dln_stagewise as dln_bank
@@ -25,22 +26,10 @@ from lib.unrolling import reverse_mode
 SOURCE, DLN = checks.parts("source_replay"), checks.parts("dln_stagewise")
 
 # Raised once, inside torch, when forward-mode derivatives are first used.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
-
-
-@pytest.fixture(autouse=True)
-def progress_file(tmp_path, monkeypatch):
-    monkeypatch.setenv("ATTRIBUTION_PROGRESS", str(tmp_path / "progress.json"))
-
-
-@pytest.fixture(params=range(3))
-def rng(request):
-    return np.random.default_rng(request.param)
-
-
-def _agrees(part, point, number, rel=1e-6):
-    by_name = {s: sp.Rational(str(point[s.name])) for s in part.truth.free_symbols}
-    assert float(part.truth.subs(by_name)) == pytest.approx(float(number), rel=rel)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated"),
+    pytest.mark.usefixtures("progress_file"),
+]
 
 
 def _close(a, b, rel=1e-6):
@@ -58,25 +47,25 @@ def test_a_segment_step_by_step(sigma):
         displaced -= 0.3 * sigma * displaced
         pushed = (1 - 0.3 * sigma) * pushed + 0.3
         series += 0.3 * (1 - 0.3 * sigma) ** k
-    _agrees(SOURCE["part_a"], point, displaced)
-    _agrees(SOURCE["part_b"], point, pushed)
-    _agrees(SOURCE["part_b"], point, series)
+    agrees(SOURCE["part_a"], point, displaced)
+    agrees(SOURCE["part_b"], point, pushed)
+    agrees(SOURCE["part_b"], point, series)
 
 
 @pytest.mark.parametrize("sigma", [1.3, 0.04, -0.7])
 def test_a_segment_in_gradient_flow(sigma):
     point = {"eta": 0.3, "K": 7, "sigma": sigma}
     flow = scipy.integrate.solve_ivp(lambda t, r: 1 - sigma * r, (0, 2.1), [0.0], rtol=1e-10)
-    _agrees(SOURCE["part_c"], point, flow.y[0, -1])
+    agrees(SOURCE["part_c"], point, flow.y[0, -1])
     integral = scipy.integrate.quad(lambda u: np.exp(-sigma * u), 0, 2.1)[0]
-    _agrees(SOURCE["part_c"], point, integral)
+    agrees(SOURCE["part_c"], point, integral)
     _close(SOURCE["part_d"].truth(torch.tensor([sigma]).double(), 2.1), [integral])
 
 
 def test_the_damping_agrees_where_the_curvature_vanishes():
     eta, k = 0.2, 6
     slow = 1e-9
-    _agrees(SOURCE["part_e"], {"eta": eta, "K": k}, slow / -np.expm1(-slow * eta * k), rel=1e-6)
+    agrees(SOURCE["part_e"], {"eta": eta, "K": k}, slow / -np.expm1(-slow * eta * k), rel=1e-6)
 
 
 def test_largest_excess_on_a_grid():
@@ -359,7 +348,7 @@ def test_slope_of_a_mode():
     s, g, tau, h = 2.3, 0.7, 1.6, 1e-4
     early = _flow_of_a_mode(s, g, tau, [h, 2 * h])
     slope = (-3 * g + 4 * early[0] - early[1]) / (2 * h)
-    _agrees(DLN["part_a"], {"g": g, "s": s, "tau": tau}, slope, rel=1e-5)
+    agrees(DLN["part_a"], {"g": g, "s": s, "tau": tau}, slope, rel=1e-5)
 
 
 @pytest.mark.parametrize(("s", "g0", "tau"), [(2.3, 0.05, 1.6), (0.8, 0.2, 0.5), (3.5, 0.01, 1.0)])
@@ -373,14 +362,14 @@ def test_a_mode_is_half_learned_at_its_time(s, g0, tau):
         rtol=1e-12,
         atol=1e-14,
     ).t_events[0]
-    _agrees(DLN["part_b"], {"s": s, "g0": g0, "tau": tau}, half[0], rel=1e-6)
+    agrees(DLN["part_b"], {"s": s, "g0": g0, "tau": tau}, half[0], rel=1e-6)
 
 
 @pytest.mark.parametrize("t", [0.3, 0.9, 1.7])
 def test_sensitivity_by_two_flows(t):
     s, g0, tau, h = 1.9, 0.04, 0.9, 1e-4
     up, down = (_flow_of_a_mode(s + d, g0, tau, [t])[0] for d in (h, -h))
-    _agrees(DLN["part_c"], {"s": s, "g0": g0, "tau": tau, "t": t}, (up - down) / (2 * h), rel=1e-6)
+    agrees(DLN["part_c"], {"s": s, "g0": g0, "tau": tau, "t": t}, (up - down) / (2 * h), rel=1e-6)
 
 
 def test_late_limit_and_the_one_that_peaks():
@@ -419,7 +408,7 @@ def test_the_drafts_limit(rng):
     a = np.array([[0, e[0, 1] / (s[1] - s[0])], [e[1, 0] / (s[0] - s[1]), 0]])
     entry = (a @ np.diag(s) + np.diag(s) @ a.T)[0, 1]
     point = {"s_j": s[0], "s_k": s[1], "E_jk": e[0, 1], "E_kj": e[1, 0]}
-    _agrees(DLN["part_g"], point, entry)
+    agrees(DLN["part_g"], point, entry)
     assert abs(entry - e[0, 1]) > 1e-3
     by_name = {x: sp.Symbol(x.name) for x in DLN["part_g"].truth.free_symbols}
     formula = DLN["part_g"].truth.subs(by_name)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import sympy as sp
 import torch
+from graded import agrees
 from scipy.integrate import solve_ivp
 from torch.func import grad
 
@@ -25,22 +25,10 @@ from lib.unrolling import explicit, forward_mode, responses, reverse_mode, traci
 UNROLLING, CONVERGENCE = checks.parts("unrolling"), checks.parts("convergence")
 
 # Raised once, inside torch, when forward-mode derivatives are first used.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
-
-
-@pytest.fixture(autouse=True)
-def progress_file(tmp_path, monkeypatch):
-    monkeypatch.setenv("ATTRIBUTION_PROGRESS", str(tmp_path / "progress.json"))
-
-
-@pytest.fixture(params=range(3))
-def rng(request):
-    return np.random.default_rng(request.param)
-
-
-def _agrees(part, point, number, rel=1e-6):
-    by_name = {s: sp.Rational(str(point[s.name])) for s in part.truth.free_symbols}
-    assert float(part.truth.subs(by_name)) == pytest.approx(float(number), rel=rel)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated"),
+    pytest.mark.usefixtures("progress_file"),
+]
 
 
 def _close(a, b, rel=1e-6):
@@ -120,8 +108,8 @@ def test_adam_step_by_differences():
         (move(1 + h, through_v) - move(1 - h, through_v)) / (2 * h) for through_v in (True, False)
     )
     point = {"eta": eta, "mu2": mu2, "eps": eps, "v0": v0, "g1": g1, "g2": g2}
-    _agrees(UNROLLING["part_e"], point, exact, rel=1e-8)
-    _agrees(UNROLLING["part_f"], point, exact - fixed, rel=1e-7)
+    agrees(UNROLLING["part_e"], point, exact, rel=1e-8)
+    agrees(UNROLLING["part_f"], point, exact - fixed, rel=1e-7)
 
 
 def test_all_weights_at_once(rng):
@@ -293,8 +281,8 @@ def test_flow_along_a_line_by_integration():
         return flow.y[0, -1]
 
     point = {"sigma": sigma, "n": n, "g": g, "r0": r0, "t": t}
-    _agrees(CONVERGENCE["part_f"], point, end(sigma), rel=1e-9)
-    _agrees(CONVERGENCE["part_g"], point, end(0.0), rel=1e-9)
+    agrees(CONVERGENCE["part_f"], point, end(sigma), rel=1e-9)
+    agrees(CONVERGENCE["part_g"], point, end(0.0), rel=1e-9)
     assert abs(end(1e-3) - end(0.0)) < 1e-2 * abs(end(0.0))
 
 
