@@ -70,11 +70,15 @@ def kfac(mlp: MLP, objective: Objective, w: Tensor) -> list[Layer]:
     w: (p,), or (c, p) for means over c checkpoints as well.
     Equation eq-kfac; Martens and Grosse (2015).
     """
+    return _kronecker_blocks(_averaged(mlp, objective, w), objective.n)
+
+
+def _kronecker_blocks(statistics: list[tuple[Tensor, Tensor]], n: int) -> list[Layer]:
     blocks = []
-    for a, r in _averaged(mlp, objective, w):
+    for a, r in statistics:
         value_a, q_a = torch.linalg.eigh(a.T @ a / len(a))
         value_s, q_s = torch.linalg.eigh(torch.einsum("noc,nqc->oq", r, r) / len(a))
-        blocks.append(Layer(q_a, q_s, objective.n * torch.outer(value_s, value_a)))
+        blocks.append(Layer(q_a, q_s, n * torch.outer(value_s, value_a)))
     return blocks
 
 
@@ -84,8 +88,9 @@ def ekfac(mlp: MLP, objective: Objective, w: Tensor) -> list[Layer]:
     w: (p,), or (c, p) for means over c checkpoints as well.
     Equation eq-ekfac; George et al. (2018), Grosse et al. (2023).
     """
+    statistics = _averaged(mlp, objective, w)
     blocks = []
-    for block, (a, r) in zip(kfac(mlp, objective, w), _averaged(mlp, objective, w), strict=True):
+    for block, (a, r) in zip(_kronecker_blocks(statistics, objective.n), statistics, strict=True):
         along_s = (torch.einsum("op,noc->npc", block.q_s, r) ** 2).sum(dim=2)
         fitted = along_s.T @ (a @ block.q_a) ** 2 * (objective.n / len(a))
         blocks.append(Layer(block.q_a, block.q_s, fitted))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lib._validate import count, indices, positive, scalar, shaped
 from lib.objective import Objective, Observable, gradients
-from lib.training import SGD, Adam, Run, minibatch_loss, retrain, states
+from lib.training import SGD, Adam, Run, minibatch_loss, retrain, states, trajectory
 
 # --- the definition ------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ def explicit(run: Run) -> Tensor:
     preconditioner = _matrices(run)
     if run.loss is not minibatch_loss:
         raise ValueError("run: expected the loss of one weight an example; use `forward_mode`")
-    path = torch.stack([state[0] for state in states(run)])
+    path = trajectory(run)
     total = run.w0.new_zeros(run.n, len(run.w0))
     onward = torch.eye(len(run.w0)).to(run.w0)  # J_{(t+1):T}
     for t in reversed(range(run.steps)):
