@@ -51,7 +51,7 @@ def layer_statistics(mlp: MLP, objective: Objective, w: Tensor) -> list[tuple[Te
     inputs = vmap(lambda x_i: tuple(mlp.forward(w, x_i)[1]))(objective.x)
     jacobians = vmap(lambda x_i: tuple(shifted(x_i)))(objective.x)
     values, vectors = torch.linalg.eigh(output_hessians(objective, w))
-    if values.min() < -1e-10 * values.abs().max():
+    if values.min() < -(torch.finfo(w.dtype).eps ** 0.6) * values.abs().max():
         raise ValueError("objective: expected a loss that is convex in the outputs")
     root = vectors * values.clamp(min=0).sqrt()[:, None, :]
     return [(a, j.transpose(1, 2) @ root) for a, j in zip(inputs, jacobians, strict=True)]

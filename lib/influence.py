@@ -18,6 +18,7 @@ from lib.objective import (
     Observable,
     gradients,
     hessian,
+    observable_gradient,
     output_hessians,
     output_jacobians,
     outputs,
@@ -34,14 +35,20 @@ Solve = Callable[[Tensor], Tensor]
 def influence(
     objective: Objective, w: Tensor, phi: Observable, solve: Solve | None = None
 ) -> Tensor:
-    """∂φ(π(β))/∂β_i = −∇φᵀ C⁻¹ ∇L_i for every example, shape (n,).
+    """∂φ(π(β))/∂β_i = −∇φᵀ C⁻¹ ∇L_i for every example, shape (n,), or (n, k) for k observables.
 
     solve: C⁻¹; the exact inverse of the Hessian if not given. Positive: upweighting z_i raises φ.
-    One linear solve serves all n examples. Equation eq-influence-phi; Koh and Liang (2017).
+    One linear solve an observable serves all n examples. Equation eq-influence-phi; Koh and Liang
+    (2017).
     """
-    scalar("phi", phi(finite("w", w)))
+    slope = observable_gradient(phi, w)
     solve = solve or direct(hessian(objective, w))
-    return -gradients(objective, w) @ solve(grad(phi)(w))
+    return -gradients(objective, w) @ columns(solve(slope))
+
+
+def columns(rows: Tensor) -> Tensor:
+    """(p,) as it is, (k, p) transposed: what a matrix (n, p) multiplies to (n,) or (n, k)."""
+    return rows if rows.ndim == 1 else rows.T
 
 
 def parameter_influence(objective: Objective, w: Tensor, solve: Solve | None = None) -> Tensor:
@@ -116,7 +123,8 @@ def spectrum(name: str, matrix: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = shaped(name, matrix, "p", "p").shape
     if rows != columns or rows == 0:
         raise ValueError(f"{name}: expected shape (p, p), got {(rows, columns)}")
-    if (matrix - matrix.T).abs().max() > 1e-8 * matrix.abs().max():
+    rounding = torch.finfo(matrix.dtype).eps ** 0.5
+    if (matrix - matrix.T).abs().max() > rounding * matrix.abs().max():
         raise ValueError(f"{name}: expected a symmetric matrix of shape (p, p)")
     return torch.linalg.eigh((matrix + matrix.T) / 2)
 

@@ -16,7 +16,7 @@ from torch.func import hessian as second_derivative
 from lib._validate import finite, indices, positive, scalar, shaped, sized
 
 Observable = Callable[[Tensor], Tensor]
-"""φ: a differentiable function from w, shape (p,), to a scalar."""
+"""φ: a differentiable function from w, shape (p,), to a scalar, or (k,) for k observables."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ def hessian(objective: Objective, w: Tensor, beta: Tensor | None = None) -> Tens
     finite("w", w)
     if beta is not None:
         finite("beta", beta)
-    return second_derivative(lambda v: weighted_loss(objective, v, beta))(w)
+    slope = grad(lambda u: weighted_loss(objective, u, beta))
+    column = vmap(lambda v: jvp(slope, (w,), (v,))[1], chunk_size=64)  # bounds the memory
+    return column(torch.eye(len(w)).to(w))
 
 
 def hessian_vector_product(
@@ -130,6 +132,40 @@ def loss_on(objective: Objective, x: Tensor, y: Tensor) -> Observable:
     """The observable φ(w) = the mean loss on the rows of x and y, which need not be trained on."""
     watched = replace(objective, x=x, y=y, l2=0.0)
     return lambda w: weighted_loss(watched, w) / watched.n
+
+
+@dataclass(frozen=True)
+class LossesOn:
+    """The observable φ(w) = the losses on the rows of x and y, one a row, shape (k,)."""
+
+    watched: Objective
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """φ(w), shape (k,)."""
+        watched = self.watched
+        return vmap(watched.loss_at, (None, 0, 0))(w, watched.x, watched.y)
+
+    def gradient(self, w: Tensor) -> Tensor:
+        """∇φ(w), shape (k, p): each loss differentiated by itself, not all of them k times."""
+        return gradients(self.watched, w)
+
+
+def losses_on(objective: Objective, x: Tensor, y: Tensor) -> LossesOn:
+    """One observable for each row of x and y: its loss. Returns φ: (p,) → (k,)."""
+    return LossesOn(replace(objective, x=x, y=y, l2=0.0))
+
+
+def observable_gradient(phi: Observable, w: Tensor) -> Tensor:
+    """∇φ(w), shape (p,), or (k, p) if φ is k observables.
+
+    Raises ValueError if φ(w) is neither a scalar nor of shape (k,), or is not finite.
+    """
+    value = phi(finite("w", w))
+    if not isinstance(value, Tensor) or value.ndim > 1:
+        shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"phi: expected a scalar or shape (k,), got {shape}")
+    finite("phi", value)
+    return phi.gradient(w) if isinstance(phi, LossesOn) else jacrev(phi)(w)
 
 
 def from_module(

@@ -4,7 +4,6 @@ The steps are the leaves of a k-ary tree. Going back, each node is run forward o
 first state, to lay down the first states of its children; these are then taken last to first.
 """
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lib._identity import digest
 from lib._validate import count, scalar
 from lib.objective import Observable
 from lib.training import Run
@@ -206,9 +206,9 @@ def replay(
     )
     if behind is None:
         _, last = next(walk)
-        adjoint = adjoint_at_end(phi, last)
         if not torch.isfinite(last).all():
             raise ValueError("rates: training diverged; take smaller ones")
+        adjoint = adjoint_at_end(phi, last)
         if shelf.folder is not None:
             save(shelf.folder / END, {"w": last[0], "slope": adjoint[0]})
         del last
@@ -251,7 +251,7 @@ def _open(shelf: Shelf, run: Run, phi: Observable, k: int, total: Tensor):
     folder.mkdir(parents=True, exist_ok=True)
     for partial in folder.glob(f"{PARTIAL}*"):  # left by a process that was killed
         partial.unlink()
-    identity = _identity(run, k, shelf.spill)
+    identity = digest(run, k, shelf.spill)
     if not (folder / IDENTITY).exists():
         if any(folder.iterdir()):
             raise ValueError(f"folder: expected an empty one, or one begun here: {folder}")
@@ -276,22 +276,3 @@ def _open(shelf: Shelf, run: Run, phi: Observable, k: int, total: Tensor):
         else:
             shelf.disk.add(t)
     return behind, adjoint, total
-
-
-def _identity(run: Run, k: int, spill: int) -> str:
-    """A digest of all that decides the states and the order of the sums."""
-    objective, optimizer = run.objective, run.optimizer
-    digest = hashlib.sha256(repr((k, spill, run.n, objective.l2)).encode())
-    for part in (objective.predict, objective.loss, run.loss):
-        digest.update(getattr(part, "__qualname__", repr(part)).encode())
-    digest.update(type(optimizer).__name__.encode())
-    values = [*vars(optimizer).values(), run.w0, run.batches, run.rates, objective.x, objective.y]
-    for value in values:
-        if isinstance(value, Tensor):
-            value = (
-                str(value.dtype),
-                tuple(value.shape),
-                value.contiguous().cpu().numpy().tobytes(),
-            )
-        digest.update(repr(value).encode())
-    return digest.hexdigest()

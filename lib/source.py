@@ -10,13 +10,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.func import grad
 
-from lib._validate import count, finite, positive, rows_of, scalar, shaped
+from lib._validate import count, finite, positive, rows_of, shaped
 from lib.curvature import ekfac, function_of
-from lib.influence import spectrum
+from lib.influence import columns, spectrum
 from lib.models import MLP
-from lib.objective import Objective, Observable, gradients, hessian
+from lib.objective import Objective, Observable, gradients, hessian, observable_gradient
 from lib.training import Run, trajectory
 
 # --- filters -------------------------------------------------------------------------------------
@@ -135,23 +134,22 @@ def source(
     *,
     power: bool = False,
 ) -> Tensor:
-    """−∇φ(w_T)ᵀ Σ_ℓ (Π_{ℓ'>ℓ} F_S(H̄_ℓ')) F_r(H̄_ℓ) ḡ_{i,ℓ}/n, shape (n,): SOURCE.
+    """−∇φ(w_T)ᵀ Σ_ℓ (Π_{ℓ'>ℓ} F_S(H̄_ℓ')) F_r(H̄_ℓ) ḡ_{i,ℓ}/n: SOURCE; (n,) or (n, k).
 
     In this book's sign, that of ∂φ/∂β_i: Bae et al. define the effect of downweighting.
     w_end: w_T, (p,).  power: gradient descent's powers in place of the exponentials. An example is
     taken to be in a batch with probability b/n.  Equation eq-source; Bae et al. (2024).
     """
-    scalar("phi", phi(shaped("w_end", w_end, "p")))
+    push = observable_gradient(phi, shaped("w_end", w_end, "p"))
     if not parts:
         raise ValueError("parts: expected at least one segment")
-    push = grad(phi)(w_end)
-    total = w_end.new_zeros(objective.n)
+    total = w_end.new_zeros(objective.n, *push.shape[:-1])
     for part in reversed(parts):
         filtered = curvature(objective, part.checkpoints)
         steps = part.steps if power else None
         slopes = torch.stack([gradients(objective, w) for w in part.checkpoints]).mean(dim=0)
         answer = filtered(lambda s, e=part.effort, k=steps: response_filter(s, e, k), push)
-        total = total - slopes @ answer / objective.n
+        total = total - slopes @ columns(answer) / objective.n
         push = filtered(lambda s, e=part.effort, k=steps: propagation_filter(s, e, k), push)
     return total
 

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.func import grad, hessian, jvp, vjp, vmap
+from torch.func import hessian, jvp, vjp, vmap
 from tqdm import tqdm
 
-from lib._validate import count, indices, positive, scalar, shaped
-from lib.objective import Objective, Observable, gradients
+from lib._validate import count, indices, positive, shaped
+from lib.influence import columns
+from lib.objective import Objective, Observable, gradients, observable_gradient
 from lib.training import SGD, Adam, Run, minibatch_loss, retrain, states, trajectory
 
 # --- the definition ------------------------------------------------------------------------------
@@ -29,13 +30,14 @@ def by_retraining(
     step: float = 1e-3,
     chunk: int = 64,
 ) -> Tensor:
-    """∂φ(w_T(β))/∂β_i by retraining at β_i = 1 ± h and 1 ± 2h, for the given weights or all; (m,).
+    """∂φ(w_T(β))/∂β_i by retraining at β_i = 1 ± h and 1 ± 2h, for the given weights or all;
+    (m,), or (m, k) for k observables.
 
     Four runs an example, combined so that the error is of order h⁴. No derivative enters it.
     Equation eq-unrolled.
     """
     positive("step", step)
-    scalar("phi", phi(run.w0))
+    observable_gradient(phi, run.w0)
     which = torch.arange(run.n) if which is None else indices("which", which, run.n)
     bump = run.w0.new_zeros(len(which), run.n)
     bump[torch.arange(len(which)), which] = step
@@ -82,13 +84,14 @@ def responses(
 def forward_mode(
     run: Run, phi: Observable, directions: Tensor | None = None, *, progress: bool = True
 ) -> Tensor:
-    """∂φ(w_T(β))/∂β along the given directions (m, n), or for every weight; shape (m,) or (n,).
+    """∂φ(w_T(β))/∂β along the given directions (m, n), or for every weight; shape (m,) or (n,),
+    or (m, k) or (n, k) for k observables.
 
     Equations eq-response-recursion, eq-unrolled-phi.
     """
-    scalar("phi", phi(run.w0))
+    observable_gradient(phi, run.w0)
     state, response = deque(responses(run, directions, progress=progress), maxlen=1).pop()
-    return response[:, 0] @ grad(phi)(state[0])
+    return response[:, 0] @ columns(observable_gradient(phi, state[0]))
 
 
 # --- explicit Jacobians --------------------------------------------------------------------------
@@ -157,8 +160,9 @@ def frozen(run: Run) -> Run:
 
 
 def adjoint_at_end(phi: Observable, last: Tensor) -> Tensor:
-    """A_T = ∂φ/∂s_T, shape (rows, p): ∇φ(w_T) over zeros. Equation eq-adjoint."""
-    return torch.cat([grad(phi)(last[0])[None], torch.zeros_like(last[1:])])
+    """A_T = ∂φ/∂s_T, shape (rows, p), or (k, rows, p): ∇φ(w_T) over zeros. Equation eq-adjoint."""
+    slope = observable_gradient(phi, last[0])[..., None, :]
+    return torch.nn.functional.pad(slope, (0, 0, 0, len(last) - 1))
 
 
 def pull_back(
@@ -168,7 +172,7 @@ def pull_back(
     backwards: Iterable[tuple[int, Tensor]],
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Go back one step for each state (t, s_t) given: from A_{t+1} and the influence gathered so
-    far to (t, A_t, influence), of shapes (rows, p) and (n,).
+    far to (t, A_t, influence), of shapes (rows, p) and (n,), or (k, rows, p) and (k, n).
 
     A_t = A_{t+1} ∂h_t/∂s_t, and the influence gains A_{t+1} ∂h_t/∂β: vector-Jacobian products, in
     which the gradient inside h_t is differentiated too. Raises ValueError on overflow.
@@ -176,7 +180,7 @@ def pull_back(
     """
     for t, state in backwards:
         pull = vjp(lambda s, b, t=t: run.step(t, s, b), state, run.ones())[1]
-        adjoint, direct = pull(adjoint)
+        adjoint, direct = pull(adjoint) if adjoint.ndim == 2 else vmap(pull)(adjoint)
         total = total + direct
         if not (torch.isfinite(adjoint).all() and torch.isfinite(total).all()):
             raise ValueError(f"run: the derivative overflowed going back at step {t}")
@@ -184,25 +188,26 @@ def pull_back(
 
 
 def reverse_mode(run: Run, phi: Observable, *, progress: bool = True) -> Tensor:
-    """∂φ(w_T(β))/∂β_i for every weight by a pass forward and a pass back, all T states kept; (n,).
+    """∂φ(w_T(β))/∂β_i for every weight by a pass forward and a pass back, all T states kept; (n,),
+    or (n, k) for k observables, which go back together.
 
     One run whatever n is. Equation eq-metagradient; Maclaurin et al. (2015). `replay.replay` gives
     the same bits from a few states.
     """
-    scalar("phi", phi(run.w0))
+    observable_gradient(phi, run.w0)
     kept = list(states(run, progress=progress))
-    total = run.w0.new_zeros(run.n)
+    adjoint = adjoint_at_end(phi, kept[-1])
+    total = run.w0.new_zeros(*adjoint.shape[:-2], run.n)
     path = reversed(list(enumerate(kept[:-1])))
     bar = tqdm(path, "going back", run.steps, delay=10, disable=not progress, leave=False)
-    steps = pull_back(run, adjoint_at_end(phi, kept[-1]), total, bar)
-    return deque(steps, maxlen=1).pop()[2]
+    return columns(deque(pull_back(run, adjoint, total, bar), maxlen=1).pop()[2])
 
 
 # --- TracIn: the Jacobians left out --------------------------------------------------------------
 
 
 def tracin(run: Run, phi: Observable) -> Tensor:
-    """−Σ_t (η_t/b) 1[i∈B_t] ∇φ(w_t)ᵀ∇L_i(w_t), shape (n,): what the step itself does to φ.
+    """−Σ_t (η_t/b) 1[i∈B_t] ∇φ(w_t)ᵀ∇L_i(w_t): what the step itself does to φ; (n,) or (n, k).
 
     In this book's sign and scale: minus 1/b times "TracIn ideal". For SGD; other optimisers take
     other steps. Equation eq-tracin; Pruthi et al. (2020).
@@ -211,28 +216,28 @@ def tracin(run: Run, phi: Observable) -> Tensor:
         raise ValueError("run: expected plain SGD; TracIn knows no other step")
     if run.loss is not minibatch_loss:
         raise ValueError("run: expected the loss of one weight an example")
-    scalar("phi", phi(run.w0))
-    total = run.w0.new_zeros(run.n)
+    total = run.w0.new_zeros(run.n, *observable_gradient(phi, run.w0).shape[:-1])
     for t, state in enumerate(states(run)):
         if t < run.steps:
             batch = run.batches[t]
             slopes = gradients(run.objective.take(batch), state[0])
-            total[batch] -= run.rates[t] / len(batch) * slopes @ grad(phi)(state[0])
+            push = columns(observable_gradient(phi, state[0]))
+            total[batch] -= run.rates[t] / len(batch) * slopes @ push
     return total
 
 
 def tracin_at(
     objective: Objective, checkpoints: Tensor, efforts: Tensor, phi: Observable
 ) -> Tensor:
-    """−Σ_c (effort_c/n) ∇φ(w_c)ᵀ∇L_i(w_c) over checkpoints (C, p), shape (n,).
+    """−Σ_c (effort_c/n) ∇φ(w_c)ᵀ∇L_i(w_c) over checkpoints (C, p), shape (n,) or (n, k).
 
     efforts: (C,), the learning rates of the steps each checkpoint stands for, summed: in those
     steps an example is drawn with probability b/n. Equation eq-tracin; Pruthi et al. (2020).
     """
     shaped("checkpoints", checkpoints, "C", "p")
     shaped("efforts", efforts, len(checkpoints))
-    scalar("phi", phi(checkpoints[0]))
-    total = checkpoints.new_zeros(objective.n)
+    total = checkpoints.new_zeros(objective.n, *observable_gradient(phi, checkpoints[0]).shape[:-1])
     for w, effort in zip(checkpoints, efforts, strict=True):
-        total -= effort / objective.n * gradients(objective, w) @ grad(phi)(w)
+        push = columns(observable_gradient(phi, w))
+        total -= effort / objective.n * gradients(objective, w) @ push
     return total

@@ -304,7 +304,7 @@ def cg(c, b=W, **options):
     [
         ("w", lambda: inf.influence(MODEL, W * NAN, torch.sum)),
         ("w", lambda: inf.influence(MODEL, torch.ones(4).double(), torch.sum)),
-        ("phi", lambda: inf.influence(MODEL, W, lambda w: w)),
+        ("phi", lambda: inf.influence(MODEL, W, lambda w: w[None])),
         ("curvature", lambda: inf.influence(FLAT, W, torch.sum)),
         ("curvature", lambda: inf.parameter_influence(FLAT, W)),
         ("w", lambda: inf.gauss_newton(MODEL, W * NAN)),

@@ -1,0 +1,81 @@
+"""A digest of everything that decides a computation, so that a folder of results knows its own."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+
+import numpy as np
+from torch import Tensor, device, dtype
+
+
+def digest(*things) -> str:
+    """Equal for equal values in any process: tensors, arrays, functions, dataclasses, containers.
+
+    A function counts with its code, defaults and what it closes over, not with the functions and
+    globals it calls. Raises ValueError for an object of another kind.
+    """
+    sha = hashlib.sha256()
+    for part in _parts(things, ()):
+        sha.update(len(part).to_bytes(8, "little") + part)
+    return sha.hexdigest()
+
+
+def _parts(thing, above: tuple[int, ...]):
+    """Byte strings that say what `thing` is; `above` are the objects it lies in."""
+    if id(thing) in above:
+        yield b"itself"
+        return
+    above = (*above, id(thing))
+    yield type(thing).__qualname__.encode()
+    if isinstance(thing, Tensor):
+        thing = thing.detach().cpu().contiguous().numpy()
+    if isinstance(thing, np.ndarray) and thing.dtype != object:
+        yield str((thing.dtype.str, thing.shape)).encode()
+        yield np.ascontiguousarray(thing).tobytes()
+    elif thing is None or isinstance(
+        thing,
+        bool | int | float | complex | str | bytes | Path | dtype | device | np.generic | type,
+    ):
+        yield repr(thing).encode()
+    elif isinstance(thing, Enum | ModuleType | BuiltinFunctionType):
+        yield str(getattr(thing, "__qualname__", thing)).encode()
+    elif isinstance(thing, Mapping):
+        for key, value in thing.items():
+            yield from _parts(key, above)
+            yield from _parts(value, above)
+    elif isinstance(thing, tuple | list | range):
+        for part in thing:
+            yield from _parts(part, above)
+    elif isinstance(thing, set | frozenset):
+        yield from sorted(digest(part).encode() for part in thing)
+    elif isinstance(thing, CodeType):
+        yield thing.co_code
+        yield from _parts((thing.co_consts, thing.co_names, thing.co_varnames), above)
+    elif isinstance(thing, FunctionType):
+        cells = [_content(cell) for cell in thing.__closure__ or ()]
+        given = (thing.__defaults__, thing.__kwdefaults__)
+        yield f"{thing.__module__}.{thing.__qualname__}".encode()
+        yield from _parts((thing.__code__, given, cells), above)
+    elif isinstance(thing, MethodType):
+        yield from _parts((thing.__func__, thing.__self__), above)
+    elif isinstance(thing, partial):
+        yield from _parts((thing.func, thing.args, thing.keywords), above)
+    elif is_dataclass(thing):
+        yield from _parts([getattr(thing, field.name) for field in fields(thing)], above)
+    elif hasattr(thing, "__wrapped__"):
+        yield from _parts(thing.__wrapped__, above)
+    elif hasattr(thing, "__dict__"):
+        yield from _parts(vars(thing), above)
+    else:
+        raise ValueError(f"cannot tell two objects of type {type(thing).__name__} apart")
+
+
+def _content(cell):
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that is not bound yet
+        return None
