@@ -1,13 +1,15 @@
 # make book   build the pages and say which file to open
 # make test   everything CI runs
 # make lab    JupyterLab on the exercises
+# make comparison   the table of chapter 5, from nothing (a quarter of an hour)
+# make bench        this book's functions beside other libraries (a quarter of an hour, own environments)
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 # One thread per process: stored outputs, and the runs they are compared with, then agree on any machine.
 export OMP_NUM_THREADS := 1
 
-.PHONY: book test lab exercises notebooks clean
+.PHONY: book test lab comparison bench exercises notebooks clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -n --keep-going -q
@@ -16,10 +18,13 @@ book: $(READY)
 test: $(READY)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lab: $(READY) exercises
 	$(BIN)/jupyter lab exercises
+
+comparison: $(READY)
+	$(BIN)/python tools/comparison.py
 
 exercises: $(READY) # generate exercises/ from solutions/
 	$(BIN)/python tools/exercises.py

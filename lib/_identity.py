@@ -11,12 +11,15 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 import numpy as np
 from torch import Tensor, device, dtype
 
+NUMBERS = (bool, int, float, complex, np.generic)
+SAID_BY_REPR = (*NUMBERS, str, bytes, Path, dtype, device, type, type(None), type(...))
+
 
 def digest(*things) -> str:
     """Equal for equal values in any process: tensors, arrays, functions, dataclasses, containers.
 
     A function counts with its code, defaults and what it closes over, not with the functions and
-    globals it calls. Raises ValueError for an object of another kind.
+    globals it calls; a dict counts with its order. Raises ValueError for an object of another kind.
     """
     sha = hashlib.sha256()
     for part in _parts(things, ()):
@@ -32,25 +35,30 @@ def _parts(thing, above: tuple[int, ...]):
     above = (*above, id(thing))
     yield type(thing).__qualname__.encode()
     if isinstance(thing, Tensor):
-        thing = thing.detach().cpu().contiguous().numpy()
+        thing = thing.numpy(force=True)
     if isinstance(thing, np.ndarray) and thing.dtype != object:
         yield str((thing.dtype.str, thing.shape)).encode()
         yield np.ascontiguousarray(thing).tobytes()
-    elif thing is None or isinstance(
-        thing,
-        bool | int | float | complex | str | bytes | Path | dtype | device | np.generic | type,
-    ):
+    elif isinstance(thing, SAID_BY_REPR):
         yield repr(thing).encode()
-    elif isinstance(thing, Enum | ModuleType | BuiltinFunctionType):
-        yield str(getattr(thing, "__qualname__", thing)).encode()
+    elif isinstance(thing, Enum | ModuleType):
+        yield str(thing).encode()
+    elif isinstance(thing, BuiltinFunctionType):
+        yield thing.__qualname__.encode()
+        yield from _parts(thing.__self__, above)  # its module, or the object it is a method of
+    elif isinstance(thing, slice):
+        yield from _parts((thing.start, thing.stop, thing.step), above)
     elif isinstance(thing, Mapping):
+        yield str(len(thing)).encode()  # without it ([1], 2) would be ([1, 2],)
         for key, value in thing.items():
             yield from _parts(key, above)
             yield from _parts(value, above)
     elif isinstance(thing, tuple | list | range):
+        yield str(len(thing)).encode()
         for part in thing:
             yield from _parts(part, above)
     elif isinstance(thing, set | frozenset):
+        yield str(len(thing)).encode()
         yield from sorted(digest(part).encode() for part in thing)
     elif isinstance(thing, CodeType):
         yield thing.co_code
@@ -68,10 +76,15 @@ def _parts(thing, above: tuple[int, ...]):
         yield from _parts([getattr(thing, field.name) for field in fields(thing)], above)
     elif hasattr(thing, "__wrapped__"):
         yield from _parts(thing.__wrapped__, above)
-    elif hasattr(thing, "__dict__"):
+    elif hasattr(thing, "__dict__") and _written_in_python(type(thing)):
         yield from _parts(vars(thing), above)
     else:
         raise ValueError(f"cannot tell two objects of type {type(thing).__name__} apart")
+
+
+def _written_in_python(kind: type) -> bool:
+    """Whether all that an object holds is in its `__dict__`: not so for a subclass of deque."""
+    return all(base.__flags__ & 1 << 9 for base in kind.__mro__[:-1])  # Py_TPFLAGS_HEAPTYPE
 
 
 def _content(cell):

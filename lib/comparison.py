@@ -198,12 +198,11 @@ def by_natural_damping(task: Task) -> Tensor:
 
 @_listed("Bayesian influence", "the model")
 def by_posterior(task: Task) -> Influences:
-    """The Bayesian influence function by SGLD around w_T, at a low temperature; by localisation."""
-    n, cold = task.train.n, 100.0
+    """The Bayesian influence function by SGLD held to w_T as training's effort says; by κ."""
+    n, held = task.train.n, task.train.n / task.effort
     steepest = sum(b.eigenvalues.max().item() for b in ekfac(task.mlp, task.train, task.w))
     found = {}
-    for by in (1.0, 10.0):
-        held = by * n / task.effort
+    for cold in (1.0, 10.0, 100.0):
         gibbs = Gibbs(task.train, cold, cold * held, task.w)
         draws = sgld(
             gibbs,
@@ -216,7 +215,7 @@ def by_posterior(task: Task) -> Influences:
             thin=5,
             progress=False,
         )
-        found[f"γ = {by:g} κn/η̄T"] = bayesian_influence(gibbs, draws, task.phi).value
+        found[f"κ = {cold:g}"] = bayesian_influence(gibbs, draws, task.phi).value
     return found
 
 
@@ -301,6 +300,8 @@ class Truth:
         """The score on the rows to report, and the setting that did best on the others."""
         if isinstance(influences, Tensor):
             influences = {"": influences}
+        if not influences:
+            raise ValueError("influences: expected at least one setting of the estimator's knob")
         tune, report = slice(None, self.tuning), slice(self.tuning, None)
         if len(influences) > 1:
             on_tuning = {

@@ -5,7 +5,7 @@ scores compare what influences predict, −Σ over what is taken away, with what
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ class Recipe:
         divides that number.
         """
         n = self.objective.n
-        shaped("kept", kept, "m", n)
+        count("m", len(shaped("kept", kept, "m", n)))
         sizes = kept.sum(dim=1)
         if not (((kept == 0) | (kept == 1)).all() and (sizes == sizes[0]).all() and sizes[0] > 0):
             raise ValueError("kept: expected zeros and ones, equally many ones in every row")
@@ -80,7 +80,9 @@ class Recipe:
         arrivals = kept[:, order].bool()  # (m, times, n): in every epoch, who is there
         batches = order.expand(len(kept), -1, -1)[arrivals].view(len(kept), -1, self.batch)
         rates = self.schedule(batches.shape[1])
-        run = Run(self.objective, w0, self.optimizer, batches[0], rates)
+        # A run spreads the penalty over its n examples; here it is carried by those that are kept.
+        objective = replace(self.objective, l2=self.objective.l2 * n / size)
+        run = Run(objective, w0, self.optimizer, batches[0], rates)
         return retrain(run, kept.to(w0.dtype), batches=batches, chunk=len(kept), progress=False)
 
 
@@ -124,10 +126,11 @@ def sweep(
     `chunk` rows of one seed are a job, trained at once; joblib distributes the jobs, by default one
     after the other here: `joblib.parallel_config` says where else.  folder: results are kept there
     as they come, and looked up by a later call with equal arguments, however its rows are ordered
-    into jobs of the same rows. Raises ValueError if a training diverges, or a seed is given twice.
+    into jobs of the same rows. Raises ValueError if a training diverges, φ is not finite, or a seed
+    is given twice.
     """
     finite("beta", beta)
-    sized("beta", beta, "m", "n")
+    count("m", len(sized("beta", beta, "m", "n")))
     count("chunk", chunk)
     if len(set(seeds)) != len(seeds) or len(seeds) == 0:
         raise ValueError(f"seeds: expected different integers, at least one, got {list(seeds)}")
@@ -146,7 +149,7 @@ def sweep(
     with bar:
         bar.update(sum(len(jobs[j][1]) for j in found))
         for j, values in pool(calls):
-            found[j] = torch.from_numpy(values)
+            found[j] = finite("phi", torch.from_numpy(values))
             if folder is not None:
                 save(files[j], found[j])
             bar.update(len(jobs[j][1]))
@@ -213,19 +216,22 @@ def lds(
         if (np.ptp(values, axis=0) == 0).any():
             raise ValueError(f"{name}: expected columns that are not constant")
     drawn = []
-    for _ in range(resamples):
+    while len(drawn) < resamples:
         rows, columns = rng.integers(m, size=m), rng.integers(k, size=k)
-        drawn.append(np.nanmean(_correlations(a[rows][:, columns], b[rows][:, columns], ranks)))
+        each = _correlations(a[rows][:, columns], b[rows][:, columns], ranks)
+        if not np.isnan(each).all():  # of few rows one may be drawn m times
+            drawn.append(np.nanmean(each))
     return Score(_correlations(a, b, ranks).mean().item(), float(np.std(drawn, ddof=1)))
 
 
 def _correlations(a: np.ndarray, b: np.ndarray, ranks: bool) -> np.ndarray:
     """Column by column, shape (k,); NaN where a resample is constant."""
+    varied = (np.ptp(a, axis=0) > 0) & (np.ptp(b, axis=0) > 0)
     if ranks:
         a, b = rankdata(a, axis=0), rankdata(b, axis=0)
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     sizes = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
-    return np.divide((a * b).sum(axis=0), sizes, out=np.full(a.shape[1], np.nan), where=sizes > 0)
+    return np.divide((a * b).sum(axis=0), sizes, out=np.full(a.shape[1], np.nan), where=varied)
 
 
 def reliability(outcomes: Tensor) -> Tensor:
@@ -257,7 +263,7 @@ def self_influence(objective: Objective, w: Tensor, solve: Solve, *, chunk: int 
     The further below zero, the more the model's answer on z_i is z_i's own doing.
     Equation eq-self-influence; Koh and Liang (2017).
     """
-    slopes = gradients(objective, w)
+    slopes, chunk = gradients(objective, w), count("chunk", chunk)
     return torch.cat([-(part * solve(part)).sum(dim=1) for part in slopes.split(chunk)])
 
 

@@ -1,10 +1,11 @@
 """Small models: each function returns an `Objective` on the data it is given."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from lib._validate import count, indices, shaped, sized
 from lib.objective import Objective
@@ -20,6 +21,26 @@ def squared_error(f: Tensor, y: Tensor) -> Tensor:
 def cross_entropy(f: Tensor, y: Tensor) -> Tensor:
     """−log softmax(f)_y for logits f of shape (c,) and an integer label y."""
     return torch.logsumexp(f, -1) - f.gather(-1, y.long().reshape(1)).squeeze(-1)
+
+
+def log_odds(f: Tensor, y: Tensor) -> Tensor:
+    """log p_y/(1 − p_y), for logits f of shape (c,) and an integer label y; linear in f_y."""
+    others = torch.arange(len(f), device=f.device) != y
+    rest = torch.logsumexp(f.masked_fill(~others, float("-inf")), -1)
+    return f.gather(-1, y.long().reshape(1)).squeeze(-1) - rest
+
+
+def log_odds_on(
+    predict: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """The observable φ(w) = the mean log-odds of the answers y (n,) on the inputs x (n, …).
+
+    predict: (w, x_i) → logits (c,), such as `MLP.predict`. Unlike a loss it does not level off
+    where the model is sure of y.
+    """
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(f"y: expected one answer a row of x, got {len(y)} for {len(x)}")
+    return lambda w: vmap(lambda x_i, y_i: log_odds(predict(w, x_i), y_i))(x, y).mean()
 
 
 def logistic_loss(f: Tensor, y: Tensor) -> Tensor:

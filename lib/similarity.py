@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from lib._validate import count, positive, shaped, sized
-from lib.models import MLP
+from lib.models import MLP, log_odds
 from lib.objective import Objective, gradients, outputs
 
 
@@ -29,6 +29,7 @@ def _unit(rows: Tensor) -> Tensor:
 
 def same_label(train: Objective, queries: Objective) -> Tensor:
     """−1 where an example has the query's label, 0 elsewhere; (n, k). Looks at no model."""
+    sized("y", train.y, "n")
     sized("y", queries.y, "k")
     return -(train.y[:, None] == queries.y[None]).to(train.x.dtype)
 
@@ -70,13 +71,7 @@ def last_layer_dot(mlp: MLP, train: Objective, queries: Objective, w: Tensor) ->
 
 def margins(objective: Objective, w: Tensor) -> Tensor:
     """log(p_y/(1 − p_y)) of each example's own label, shape (n,)."""
-    return vmap(_margin)(outputs(objective, w), objective.y)
-
-
-def _margin(f: Tensor, y: Tensor) -> Tensor:
-    right = f.gather(-1, y.reshape(1)).squeeze(-1)
-    own = torch.arange(len(f), device=f.device) == y
-    return right - torch.logsumexp(f.masked_fill(own, float("-inf")), -1)
+    return vmap(log_odds)(outputs(objective, w), objective.y)
 
 
 def trak(
@@ -101,7 +96,7 @@ def trak(
 
     def projected(objective: Objective) -> tuple[Tensor, Tensor]:
         def of_one(v, x, y):
-            return _margin(objective.predict(v, x), y)
+            return log_odds(objective.predict(v, x), y)
 
         slopes = vmap(grad(of_one), (None, 0, 0))(w, objective.x, objective.y)
         return slopes @ project, torch.sigmoid(-margins(objective, w))
@@ -110,6 +105,9 @@ def trak(
     b, missing_there = projected(queries)
     kernel = a.T @ a + damping * torch.eye(dimension, dtype=w.dtype)
     factor, failed = torch.linalg.cholesky_ex(kernel)
-    if failed:
+    pivots, rounding = factor.diagonal(), torch.finfo(w.dtype).eps ** 0.4
+    # A singular matrix may pass with a pivot of rounding errors.
+    singular = damping == 0 and dimension > train.n
+    if singular or failed or pivots.min() <= rounding * pivots.max():
         raise ValueError("damping: expected more; the projected gradients do not span")
     return -(missing[:, None] * a) @ torch.cholesky_solve(b.T, factor) * missing_there

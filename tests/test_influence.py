@@ -8,7 +8,8 @@ from torch.func import grad
 from lib import influence as inf
 from lib import models
 from lib.counterfactuals import fit, leave_one_out
-from lib.objective import Objective, loss_on, outputs
+from lib.curvature import ekfac, kfac, kronecker
+from lib.objective import Objective, loss_on, losses_on, outputs
 
 # Torch compiles its own rules when a forward derivative is first asked for.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
@@ -83,6 +84,81 @@ def test_formula_at_any_point_and_with_any_solve(seed):
     close(inf.influence(model, tw, phi(q), solve), -g @ inverse @ slope, 1e-10)
     close(inf.parameter_influence(model, tw, solve), -g @ inverse, 1e-10)
     close(inf.influence(model, tw, phi(q)), -g @ np.linalg.inv(bend) @ slope, 1e-10)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_many_observables_at_once(seed):
+    """Against retraining: the losses on new examples, and another function with several values."""
+    x, y, ridge, w, model, _ = classified(seed)
+    rng = np.random.default_rng(seed)
+    there, labels, mix = (
+        rng.normal(size=(4, 3)),
+        rng.choice([-1.0, 1.0], 4),
+        rng.normal(size=(2, 3)),
+    )
+    tw, tmix, eye = torch.tensor(w), torch.tensor(mix), np.eye(len(x))
+    cases = [
+        (
+            losses_on(model, torch.tensor(there), torch.tensor(labels)),
+            lambda v: np.logaddexp(0, -labels * (there @ v)),
+            4,
+        ),
+        (lambda v: torch.sin(tmix @ v) * v[:2], lambda v: np.sin(mix @ v) * v[:2], 2),
+        (lambda v: v[1:2] ** 2, lambda v: v[1:2] ** 2, 1),
+    ]
+    for observable, by_numpy, k in cases:
+        moved = [
+            richardson(lambda t, e=e, f=by_numpy: f(newton(x, y, 1 + t * e, ridge)), 0.05)
+            for e in eye
+        ]
+        found = inf.influence(model, tw, observable)
+        assert found.shape == (len(x), k)
+        close(found, moved)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_many_observables_with_every_solve(seed):
+    mlp, objective, w, jacobians, bends = network(seed)
+    n, damping, rng = objective.n, 0.8, np.random.default_rng(seed)
+    x, y = torch.tensor(rng.normal(size=(4, 2))), torch.tensor([0, 2, 1, 2])
+    observable = losses_on(objective, x, y)
+    curvature = 0.3 * np.eye(mlp.p) + sum(
+        j.T @ b @ j for j, b in zip(jacobians, bends, strict=True)
+    )
+    labels = np.eye(3)[objective.y.numpy()]
+    s = outputs(objective, w).softmax(dim=1).numpy()
+    slopes = np.einsum("nc,ncp->np", s - labels, jacobians)
+    h = 1e-5
+    pushes = np.stack(
+        [
+            (observable(w + h * e) - observable(w - h * e)) / (2 * h)
+            for e in torch.eye(mlp.p).double()
+        ],
+        axis=1,
+    )
+    wanted = -slopes @ np.linalg.inv(curvature + damping * np.eye(mlp.p)) @ pushes.T
+    free = inf.matrix_free(
+        lambda v: inf.gauss_newton_vector_product(objective, w, v), damping=damping
+    )
+    for solve in (
+        inf.direct(torch.tensor(curvature), damping),
+        inf.pseudoinverse(torch.tensor(curvature + damping * np.eye(mlp.p))),
+        free,
+    ):
+        close(inf.influence(objective, w, observable, solve), wanted, 1e-7)
+    for blocks in (kfac(mlp, objective, w), ekfac(mlp, objective, w)):
+        dense = np.zeros((mlp.p, mlp.p))
+        dense[:9, :9], dense[9:, 9:] = (block.matrix() for block in blocks)
+        wanted = -slopes @ np.linalg.inv(dense + damping * np.eye(mlp.p)) @ pushes.T
+        found = inf.influence(objective, w, observable, kronecker(blocks, damping))
+        assert found.shape == (n, 4)
+        close(found, wanted, 1e-7)
+
+
+def test_columns():
+    rows = torch.arange(6.0).view(2, 3)
+    assert torch.equal(inf.columns(rows[0]), rows[0])
+    assert inf.columns(rows).tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -173,6 +249,44 @@ def test_direct(values, damping):
     want = np.linalg.solve(c + damping * np.eye(4), b.T).T
     close(solve(torch.tensor(b)), want, 1e-10)
     close(solve(torch.tensor(b[2])), want[2], 1e-10)
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.4])
+def test_direct_in_single_precision(damping):
+    """What is symmetric up to rounding passes, and what is singular up to rounding does not."""
+    c = symmetric(3, [0.5, 1.0, 4.0, 9.0])
+    rng = np.random.default_rng(0)
+    v = rng.normal(size=(3, 4))
+    rounded = torch.tensor(c).float() * (1 + 1e-6 * torch.tensor(rng.normal(size=(4, 4))).float())
+    assert not torch.equal(rounded, rounded.T)
+    found = inf.direct(rounded, damping)(torch.tensor(v).float())
+    assert found.dtype == torch.float32
+    close(found, np.linalg.solve(c + damping * np.eye(4), v.T).T.astype("f"), 1e-4)
+    with pytest.raises(ValueError, match=r"^curvature: expected a symmetric matrix"):
+        inf.direct(torch.tensor(c) * (1 + 1e-6 * torch.tensor(rng.normal(size=(4, 4)))))
+    with pytest.raises(ValueError, match=r"^curvature: expected a symmetric matrix"):
+        inf.direct(rounded * (1 + 0.01 * torch.tensor(rng.normal(size=(4, 4))).float()))
+    singular = torch.tensor(symmetric(3, [1e-6, 1.0, 4.0, 9.0]))
+    with pytest.raises(ValueError, match=r"^curvature: singular matrix"):
+        inf.direct(singular.float())
+    assert torch.isfinite(inf.direct(singular)(torch.tensor(v))).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_kronecker_factors_in_single_precision(seed):
+    mlp, objective, w, _, _ = network(seed)
+    single = mlp.objective(objective.x.float(), objective.y)
+    v = torch.tensor(np.random.default_rng(seed).normal(size=(2, mlp.p)))
+    for method in (kfac, ekfac):
+        precise = kronecker(method(mlp, objective, w), 0.5)(v)
+        found = kronecker(method(mlp, single, w.float()), 0.5)(v.float())
+        assert found.dtype == torch.float32
+        close(found, precise.float(), 1e-4)
+    hollow = mlp.objective(
+        objective.x.float(), objective.y, loss=lambda f, y: -models.cross_entropy(f, y)
+    )
+    with pytest.raises(ValueError, match=r"^objective: expected a loss that is convex"):
+        ekfac(mlp, hollow, w.float())
 
 
 def test_pseudoinverse():

@@ -9,6 +9,7 @@ from torch.func import vmap
 
 from lib import models
 from lib.objective import (
+    LossesOn,
     Objective,
     from_module,
     gradients,
@@ -16,6 +17,8 @@ from lib.objective import (
     hessian_vector_product,
     loss_on,
     losses,
+    losses_on,
+    observable_gradient,
     output_hessians,
     output_jacobians,
     outputs,
@@ -192,6 +195,60 @@ def test_loss_on_is_a_mean_without_the_penalty():
     close(many, [(0.5 * (y - x @ u) ** 2).mean() for u in (w, 2 * w)])
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_losses_on_are_losses_without_the_penalty(seed):
+    objective, w, _ = problem("classes", seed)
+    rng = np.random.default_rng(seed)
+    x, labels = rng.normal(size=(4, 3)), rng.integers(0, 3, 4)
+
+    def each(u):
+        f = net(u, x, (3, 4, 3))
+        return np.log(np.exp(f).sum(axis=1)) - f[np.arange(4), labels]
+
+    phi, tw = losses_on(objective, torch.tensor(x), torch.tensor(labels)), torch.tensor(w)
+    assert isinstance(phi, LossesOn) and phi.watched.l2 == 0 and objective.l2 > 0
+    close(phi(tw), each(w))
+    close(LossesOn(phi.watched)(tw), each(w))
+    close(vmap(phi)(torch.tensor(np.stack([w, 2 * w]))), [each(w), each(2 * w)])
+    slopes = complex_step(each, w)
+    close(phi.gradient(tw), slopes)
+    close(observable_gradient(phi, tw), slopes)
+    # With a penalty in the objective that is watched there is still none in the losses.
+    close(LossesOn(objective)(tw), losses(objective, tw))
+    own = losses_on(objective, objective.x[[4, 1]], objective.y[[4, 1]])
+    close(own(tw), losses(objective, tw)[[4, 1]])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_observable_gradients_by_complex_steps(seed):
+    rng = np.random.default_rng(seed)
+    w, q, mix = rng.normal(size=4), rng.normal(size=4), rng.normal(size=(3, 4))
+    tw, tq, tmix = torch.tensor(w), torch.tensor(q), torch.tensor(mix)
+    single = observable_gradient(lambda u: torch.sin(tq @ u) + (tq @ u) ** 2, tw)
+    close(single, complex_step(lambda u: np.sin(q @ u) + (q @ u) ** 2, w))
+    several = observable_gradient(lambda u: torch.sin(tmix @ u) * u[:3], tw)
+    close(several, complex_step(lambda u: np.sin(mix @ u) * u[:3], w))
+    assert single.shape == (4,) and several.shape == (3, 4)
+    assert observable_gradient(lambda u: u[:1] ** 2, tw).shape == (1, 4)
+
+
+@pytest.mark.parametrize("p", [63, 64, 65, 130])
+def test_a_hessian_of_many_columns(p):
+    """They are made 64 at a time: logistic regression's, by its formula."""
+    rng = np.random.default_rng(p)
+    x, y, w = rng.normal(size=(5, p)), rng.choice([-1.0, 1.0], 5), rng.normal(size=p) / p**0.5
+    beta = rng.uniform(-0.5, 2, 5)
+    objective = models.logistic(torch.tensor(x), torch.tensor(y), 0.7)
+    s = 1 / (1 + np.exp(-x @ w))
+    for weights, given in ((np.ones(5), None), (beta, torch.tensor(beta))):
+        wanted = (x.T * (weights * s * (1 - s))) @ x + 0.7 * np.eye(p)
+        close(hessian(objective, torch.tensor(w), given), wanted)
+    single = models.logistic(torch.tensor(x).float(), torch.tensor(y).float(), 0.7)
+    found = hessian(single, torch.tensor(w).float())
+    assert found.dtype == torch.float32
+    close(found, ((x.T * (s * (1 - s))) @ x + 0.7 * np.eye(p)).astype("f"), 1e-5)
+
+
 def test_take_keeps_the_penalty_whole():
     objective, w, each = problem("classes", 1)
     tw, want = torch.tensor(w), each(w)[[4, 1]]
@@ -342,6 +399,17 @@ VECTOR_LOSS = Objective(LINE.predict, lambda f, y: f - y, X, Y)
         ("index", lambda: LINE.take(torch.tensor([True]))),
         ("index", lambda: LINE.take(torch.zeros(3).bool())),
         ("index", lambda: LINE.take(torch.tensor([0.0]))),
+        ("x", lambda: losses_on(LINE, X[:0], Y[:0])),
+        ("x", lambda: losses_on(LINE, X * NAN, Y)),
+        ("y", lambda: losses_on(LINE, X, Y[:2])),
+        ("w", lambda: losses_on(LINE, X, Y)(W[:1])),
+        ("w", lambda: losses_on(LINE, X, Y).gradient(W * NAN)),
+        ("w", lambda: observable_gradient(torch.sum, W * NAN)),
+        ("w", lambda: observable_gradient(torch.sum, W.long())),
+        ("phi", lambda: observable_gradient(lambda w: w[None], W)),
+        ("phi", lambda: observable_gradient(lambda w: 1.0, W)),
+        ("phi", lambda: observable_gradient(lambda w: w / 0, W)),
+        ("phi", lambda: observable_gradient(lambda w: w.sum() * NAN, W)),
         ("module", lambda: from_module(torch.nn.ReLU(), models.squared_error, X, Y)),
     ],
 )

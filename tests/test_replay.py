@@ -394,6 +394,13 @@ def other_loss(objective, w, beta, batch):
     return 2 * tr.minibatch_loss(objective, w, beta, batch)
 
 
+def scaled_loss(by):
+    def loss(objective, w, beta, batch):
+        return by * tr.minibatch_loss(objective, w, beta, batch)
+
+    return loss
+
+
 class Mine(Adam):
     """Another optimiser with the same options."""
 
@@ -436,6 +443,18 @@ def test_a_folder_belongs_to_one_run(tmp_path, monkeypatch):
     assert contents(tmp_path) == before
     same = Run(run.objective, run.w0.clone(), Adam(), run.batches.clone(), run.rates.clone())
     found = replay(same, phi, **options)
+    assert torch.equal(found.influence, reverse_mode(run, phi, progress=False))
+    assert whole(tmp_path) == []
+
+
+def test_what_a_loss_closes_over_is_part_of_the_run(tmp_path, monkeypatch):
+    run = replace(network_run(16), loss=scaled_loss(2.0))
+    before = begun(run, tmp_path, monkeypatch)
+    options = {"k": 2, "spill": 2, "folder": tmp_path, "progress": False}
+    with pytest.raises(ValueError, match=r"^folder: .* was begun for another run"):
+        replay(replace(run, loss=scaled_loss(3.0)), phi, **options)
+    assert contents(tmp_path) == before
+    found = replay(replace(run, loss=scaled_loss(2.0)), phi, **options)
     assert torch.equal(found.influence, reverse_mode(run, phi, progress=False))
     assert whole(tmp_path) == []
 

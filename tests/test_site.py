@@ -347,6 +347,57 @@ def test_zoo_explorable_shows_what_a_network_answers(explorable):
         assert ("helps" in text) == (total < 0)
 
 
+def test_runs_explorable_tells_the_correlation_it_draws(explorable):
+    figure = explorable("05_practice", "explore-runs")
+    seen = {}
+    for pressed in ("", "++++", "+++++"):
+        _press(figure, pressed)
+        many, found, error = _numbers(figure.locator("output").inner_text())
+        dots = figure.locator("svg circle").evaluate_all(
+            "all => all.map(c => [+c.getAttribute('cx'), +c.getAttribute('cy')])"
+        )
+        x, y = np.array(dots[:200]).T  # the examples; the dot on the other panel comes after
+        assert -np.corrcoef(x, y)[0, 1] == pytest.approx(found, abs=2e-3)
+        seen[many] = found, error
+    assert list(seen) == [1, 8, 100]
+    assert [found for found, _ in seen.values()] == sorted(found for found, _ in seen.values())
+    assert seen[8][1] / seen[100][1] == pytest.approx((100 / 8) ** 0.5, rel=0.15)
+
+
+def test_copies_explorable_shows_what_refitting_gives(explorable):
+    figure = explorable("05b_entangled", "explore-copies")
+    x, y = (t.numpy()[:-1] for t in figure_one())
+    for keys in (("", ""), ("+", "-"), ("---", "+")):
+        _press(figure, *keys)
+        text = figure.locator("output").inner_text()
+        copies, gone, slope, _, alone, first = _numbers(text)
+        whole = np.append(x, [9.0] * int(copies)), np.append(y, [0.5] * int(copies))
+
+        def without(m, whole=whole):
+            kept = len(whole[0]) - int(m)
+            return _slope(whole[0][:kept], whole[1][:kept])
+
+        leverage = 1 / len(whole[0]) + (9 - whole[0].mean()) ** 2 / len(whole[0]) / whole[0].var()
+        one = without(1) - without(0)
+        assert slope == pytest.approx(without(gone), abs=6e-4)
+        assert alone == pytest.approx(without(0) + gone * one, abs=6e-4)
+        assert first == pytest.approx(without(0) + gone * one * (1 - leverage), abs=6e-4)
+
+
+def test_metric_explorable_shows_two_inner_products(explorable):
+    figure = explorable("05c_similarity", "explore-metric")
+    ahead = []
+    for pressed in ("", "++++++++++", "++++++++"):
+        _press(figure, pressed)
+        text = figure.locator("output").inner_text()
+        damping, p, q = _numbers(text)
+        inverse = np.linalg.inv(np.array([[4, 1.6], [1.6, 0.9]]) + damping * np.eye(2))
+        assert p == pytest.approx([0.95, 0.55] @ inverse @ [1.05, 0.5], rel=0.01)
+        assert q == pytest.approx([0.95, 0.55] @ inverse @ [0.1, 0.85], rel=0.01)
+        ahead.append(re.search(r"([PQ]) has more influence", text)[1])
+    assert ahead[0] == "Q" and ahead[-1] == "P"
+
+
 GOOD_PAGE = """<!doctype html><html lang="en"><head><title>A page</title>
 <script async src="mathjax/tex-chtml.js"></script></head><body>
 <article><h1 id="top">A page</h1><p>\\(x^2\\)</p>

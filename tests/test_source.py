@@ -14,6 +14,7 @@ from scipy.optimize import minimize_scalar
 
 from lib import models
 from lib.influence import direct, influence
+from lib.objective import losses_on
 from lib.source import (
     Segment,
     ekfac_curvature,
@@ -286,6 +287,45 @@ def test_several_segments_by_matrix_exponentials(seed):
     parts = [Segment(torch.tensor(s), e, 9) for s, e in zip(stops, efforts, strict=True)]
     found = source(model, parts, torch.tensor(w_end), phi)
     close(found, -slope(w_end) @ response / model.n)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_many_observables_by_matrix_exponentials(seed):
+    model, slopes, mean_bend, w, rng = logistic(seed)
+    there, labels = rng.normal(size=(4, 3)), rng.choice([-1.0, 1.0], 4)
+    phi = losses_on(model, torch.tensor(there), torch.tensor(labels))
+    stops, efforts = [w + rng.normal(size=(many, 3)) for many in (2, 1)], (3.0, 0.8)
+    w_end = w + rng.normal(size=3)
+    pushes = (-labels / (1 + np.exp(labels * (there @ w_end))))[:, None] * there
+    bends = [np.mean([mean_bend(v) for v in stop], axis=0) for stop in stops]
+    means = [np.mean([slopes(v) for v in stop], axis=0) for stop in stops]
+    response = (
+        answer_matrix(bends[1], efforts[1]) @ means[1].T
+        + expm(-efforts[1] * bends[1]) @ answer_matrix(bends[0], efforts[0]) @ means[0].T
+    )
+    parts = [Segment(torch.tensor(s), e, 9) for s, e in zip(stops, efforts, strict=True)]
+    found = source(model, parts, torch.tensor(w_end), phi)
+    assert found.shape == (model.n, 4)
+    close(found, -(pushes @ response).T / model.n)
+
+
+@pytest.mark.parametrize("power", [True, False])
+def test_many_observables_in_ekfacs_basis(power):
+    """Each is what it is alone."""
+    mlp, rng = models.MLP((2, 3, 3)), np.random.default_rng(4)
+    objective = mlp.objective(torch.tensor(rng.normal(size=(6, 2))), torch.arange(6) % 3, 0.2)
+    points = torch.tensor(0.7 * rng.normal(size=(3, mlp.p)))
+    parts, w = [Segment(points[:2], 2.0, 5), Segment(points[2:], 0.7, 4)], points[2]
+    x, y = torch.tensor(rng.normal(size=(4, 2))), torch.tensor([0, 2, 1, 1])
+    options = {"curvature": ekfac_curvature(mlp), "power": power}
+    found = source(objective, parts, w, losses_on(objective, x, y), **options)
+    alone = [
+        source(objective, parts, w, lambda v, i=i: objective.loss_at(v, x[i], y[i]), **options)
+        for i in range(4)
+    ]
+    close(found, torch.stack(alone, dim=1))
+    column = source(objective, parts, w, losses_on(objective, x[:1], y[:1]), **options)
+    close(column, alone[0][:, None])
 
 
 @pytest.mark.parametrize("power", [True, False])

@@ -1,5 +1,6 @@
 """The derivative of a training run by five routes, and each of them against numpy."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from lib import models
 from lib import training as tr
 from lib import unrolling as un
 from lib.models import MLP, Transformer, squared_error
+from lib.objective import losses_on
 from lib.random_problems import network_problem
 from lib.replay import replay
 from lib.training import SGD, Adam, Momentum, Run, states, trajectory
@@ -73,6 +75,33 @@ def test_every_route_to_the_derivative_agrees(name, seed, size, classes):
     assert torch.equal(replay(run, phi, k=3, progress=False).influence, exact)
     seen = run.batches.flatten().unique()
     assert (exact[seen] != 0).all() and (exact != 0).sum() == len(seen)
+
+
+@EACH
+@pytest.mark.parametrize("seed, size", [(0, 3), (2, None)])
+def test_many_observables_at_once(name, seed, size):
+    """∂φ/∂β = ∂φ/∂w ∂w/∂β, the first factor by differences of φ, for k = 3 and for k = 1."""
+    run, _ = network_run(seed, name, size)
+    rng = np.random.default_rng(seed)
+    p = len(run.w0)
+    mix = torch.tensor(rng.normal(size=(3, p)))
+    x = torch.tensor(rng.normal(size=(3, run.objective.x.shape[1])))
+    *_, (last, response) = un.responses(run, progress=False)
+    for phi in (
+        lambda w: torch.sin(mix @ w) + w[:3] ** 2,
+        losses_on(run.objective, x, torch.tensor([2, 0, 1])),
+        lambda w: torch.cos(mix[:1] @ w),
+    ):
+        pushes = [central(lambda h, e=e, f=phi: f(last[0] + h * e)) for e in torch.eye(p).double()]
+        wanted = response[:, 0] @ torch.stack(pushes)
+        assert wanted.shape in ((run.n, 3), (run.n, 1))
+        close(un.forward_mode(run, phi, progress=False), wanted, 1e-8)
+        close(un.reverse_mode(run, phi, progress=False), wanted, 1e-8)
+        close(un.by_retraining(run, phi, step=3e-4), wanted, 1e-6)
+        some = torch.tensor([4, 0, 4])
+        close(un.by_retraining(run, phi, some, step=3e-4, chunk=2), wanted[some], 1e-6)
+        directions = torch.tensor(rng.normal(size=(2, run.n)))
+        close(un.forward_mode(run, phi, directions, progress=False), directions @ wanted, 1e-8)
 
 
 def test_by_retraining_some_examples_and_its_order():
@@ -344,6 +373,44 @@ def test_tracin_by_hand(seed, size):
     close(un.tracin(case.run(batches, rates), case.phi), wanted)
 
 
+@given(seeds, st.integers(1, 6))
+@few
+def test_tracin_of_many_observables_by_hand(seed, size):
+    case = Quadratic(seed)
+    rng = np.random.default_rng(seed)
+    there, y = rng.normal(size=(4, 3)), rng.normal(size=4)
+    phi = losses_on(case.objective, torch.tensor(there), torch.tensor(y))
+
+    def pushes(w):
+        return (there @ w - y)[:, None] * there
+
+    batches, rates = tr.resampled(6, size, 7, generator(seed)), tr.decaying(0.3, 7)
+    w, wanted = case.w0, np.zeros((6, 4))
+    for rate, batch in zip(rates.tolist(), batches.numpy(), strict=True):
+        slopes = case.slopes(w)
+        for i, q in itertools.product(batch, range(4)):
+            wanted[i, q] -= rate / size * slopes[i] @ pushes(w)[q]
+        w = w - rate * (slopes[batch].sum(axis=0) / size + case.rho / 6 * w)
+    close(un.tracin(case.run(batches, rates), phi), wanted)
+    points, efforts = rng.normal(size=(2, 3)), [0.7, 0.2]
+    wanted = -sum(
+        e / 6 * case.slopes(w) @ pushes(w).T for w, e in zip(points, efforts, strict=True)
+    )
+    efforts = torch.tensor(efforts, dtype=torch.float64)
+    close(un.tracin_at(case.objective, torch.tensor(points), efforts, phi), wanted)
+    single = un.tracin_at(case.objective, torch.tensor(points), efforts, lambda w: phi(w)[:1])
+    close(single, wanted[:, :1])
+
+
+def test_adjoints_of_many_observables():
+    run, _ = network_run(8, "nesterov")
+    last = list(states(run, progress=False))[-1]
+    end = un.adjoint_at_end(lambda w: w[:4] ** 2, last)
+    assert end.shape == (4, *last.shape) and (end[:, 1] == 0).all()
+    close(end[:, 0, :4], torch.diag(2 * last[0, :4]))
+    assert (end[:, 0, 4:] == 0).all()
+
+
 def test_tracin_is_exact_to_first_order_in_one_step():
     run, phi = network_run(1)
     one = replace(run, batches=run.batches[:1], rates=run.rates[:1] * 1e-7)
@@ -365,6 +432,14 @@ def test_tracin_at_checkpoints():
 
 
 # --- errors --------------------------------------------------------------------------------------
+
+
+def test_overflow_of_one_observable_is_told():
+    z = torch.tensor([[1.0], [-1.0]]).double()
+    start, rates = torch.zeros(1).double(), tr.constant(1e200, 3)
+    run = Run(models.location(z), start, SGD(), tr.full_batches(2, 3), rates)
+    with pytest.raises(ValueError, match="run: the derivative overflowed going back at step 1"):
+        un.reverse_mode(run, lambda w: torch.cat([0 * w, w]), progress=False)
 
 
 def test_overflow_is_told():
