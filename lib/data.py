@@ -47,6 +47,14 @@ def digits(classes: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
     return x[keep], relabel[y[keep]]
 
 
+def small_digits() -> tuple[Tensor, Tensor]:
+    """The digits at 4 × 4 pixels, averaged over blocks, centred and doubled, shape (n, 16), and
+    their labels, shape (n,): for networks small enough to be retrained thousands of times."""
+    images, labels = digits()
+    small = torch.nn.functional.avg_pool2d(images.view(-1, 1, 8, 8), 2).flatten(1)
+    return 2 * (small - small.mean(dim=0)), labels
+
+
 def figure_one() -> tuple[Tensor, Tensor]:
     """Thirty-eight points near a line, A above their right edge and B far out; (40,) each.
 

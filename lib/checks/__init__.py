@@ -26,6 +26,11 @@ BANKS = (
     "source_replay",
     "convergence",
     "dln_stagewise",
+    "distributional",
+    "entangled",
+    "similarity",
+    "choose",
+    "find_the_cause",
 )
 
 
