@@ -127,3 +127,11 @@ def test_bad_sizes_of_brackets_are_named(bad):
     for name in ("n", "length", "depth"):
         with pytest.raises(ValueError, match=rf"^{name}: expected"):
             brackets(**({"n": 2, "length": 2, "rng": np.random.default_rng(0)} | {name: bad}))
+
+
+def test_small_digits_are_block_means():
+    images, labels = data.digits()
+    small, same = data.small_digits()
+    blocks = images.numpy().reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16)
+    np.testing.assert_allclose(small, 2 * (blocks - blocks.mean(axis=0)), atol=1e-14)
+    assert torch.equal(same, labels)
