@@ -125,8 +125,8 @@ def sweep(
 
     `chunk` rows of one seed are a job, trained at once; joblib distributes the jobs, by default one
     after the other here: `joblib.parallel_config` says where else.  folder: results are kept there
-    as they come, and looked up by a later call with equal arguments, however its rows are ordered
-    into jobs of the same rows. Raises ValueError if a training diverges, φ is not finite, or a seed
+    as they come, and looked up by a later call with equal arguments, if its blocks of `chunk` rows
+    are the same, in any order. Raises ValueError if a training diverges, φ is not finite, or a seed
     is given twice.
     """
     finite("beta", beta)
@@ -239,8 +239,8 @@ def reliability(outcomes: Tensor) -> Tensor:
 
     outcomes: (seeds, m, k). 1 − (interaction of seeds and weights)/(spread of weights), by the
     two-way analysis of variance; 1 if all seeds agree up to a shift of their own, about 0 if data
-    weights have no effect that seeds share. The best possible correlation with such averages is its
-    square root. Equation eq-reliability; Cronbach (1951).
+    weights have no effect that seeds share (it may be negative then). The best possible correlation
+    with such averages is its square root. Equation eq-reliability; Cronbach (1951).
     """
     seeds, m, _ = shaped("outcomes", outcomes, "seeds", "m", "k").shape
     count("seeds", seeds, least=2)
@@ -258,7 +258,7 @@ def reliability(outcomes: Tensor) -> Tensor:
 
 
 def self_influence(objective: Objective, w: Tensor, solve: Solve, *, chunk: int = 256) -> Tensor:
-    """−g_iᵀ C⁻¹ g_i, the influence of z_i on its own loss, never positive; shape (n,).
+    """−g_iᵀ C⁻¹ g_i, the influence of z_i on its own loss, negative for a positive C; (n,).
 
     The further below zero, the more the model's answer on z_i is z_i's own doing.
     Equation eq-self-influence; Koh and Liang (2017).

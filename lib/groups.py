@@ -35,9 +35,9 @@ def by_mode(
 
 
 def group_update(x: Tensor, y: Tensor, group: Tensor) -> Tensor:
-    """w*_(−S) − w* = −A⁻¹ X_Sᵀ (I − H_S)⁻¹ r_S, exactly, for the least squares without S; (p,).
+    """w*_(−S) − w* = −A⁻¹ X_Sᵀ (I − P_S)⁻¹ r_S, exactly, for the least squares without S; (p,).
 
-    x: (n, p), y: (n,).  group: the different examples of S.  H_S: their block of the hat matrix
+    x: (n, p), y: (n,).  group: the different examples of S.  P_S: their block of the hat matrix
     X A⁻¹ Xᵀ, and r_S their residuals. Raises ValueError if the fit without S is not unique.
     Equation eq-group-deletion; Cook and Weisberg (1982).
     """

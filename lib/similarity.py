@@ -1,7 +1,7 @@
 """Chapter 5, "Similarity is not attribution": scores that ask who is alike.
 
 All have the sign of an influence on a loss: an example that is like the query and shares its label
-should lower the query's loss, so its score is negative. Only `trak` has a scale.
+should lower the query's loss, so its score is negative. None but `trak` is meant as a derivative.
 """
 
 import torch
@@ -14,10 +14,7 @@ from lib.objective import Objective, gradients, outputs
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """a_iᵀb_j/(‖a_i‖‖b_j‖) for rows of a (n, d) and b (k, d), shape (n, k); zero rows give zero.
-
-    Equation eq-cosine.
-    """
+    """a_iᵀb_j/(‖a_i‖‖b_j‖) for rows of a (n, d) and b (k, d), shape (n, k); zero rows give zero."""
     shaped("b", b, "k", shaped("a", a, "n", "d").shape[1])
     return _unit(a) @ _unit(b).T
 
@@ -83,8 +80,8 @@ def trak(
     *,
     damping: float = 0.0,
 ) -> Tensor:
-    """∂ℓ_q/∂β_i by TRAK from one model: influence on the margin, its gradients projected at random
-    to `dimension` numbers; shape (n, k).
+    """∂ℓ_q/∂β_i by TRAK from one model, from gradients of the margin projected at random to
+    `dimension` numbers; shape (n, k).
 
     (1 − p_q)(1 − p_i) times −a_qᵀ (Σ_j a_j a_jᵀ + λI)⁻¹ a_i, with a the projected gradients of the
     margins. Equation eq-trak; Park et al. (2023), who average over models and score the margin.

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.preprocessing import scale
 
-from lib.data import BRACKETS, brackets, breast_cancer, diabetes, digits, figure_one
+from lib.data import BRACKETS, brackets, breast_cancer, diabetes, digits, figure_one, small_digits
 
 
 def test_diabetes():
@@ -130,8 +130,8 @@ def test_bad_sizes_of_brackets_are_named(bad):
 
 
 def test_small_digits_are_block_means():
-    images, labels = data.digits()
-    small, same = data.small_digits()
+    images, labels = digits()
+    small, same = small_digits()
     blocks = images.numpy().reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16)
     np.testing.assert_allclose(small, 2 * (blocks - blocks.mean(axis=0)), atol=1e-14)
     assert torch.equal(same, labels)

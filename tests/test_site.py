@@ -394,8 +394,8 @@ def test_metric_explorable_shows_two_inner_products(explorable):
         inverse = np.linalg.inv(np.array([[4, 1.6], [1.6, 0.9]]) + damping * np.eye(2))
         assert p == pytest.approx([0.95, 0.55] @ inverse @ [1.05, 0.5], rel=0.01)
         assert q == pytest.approx([0.95, 0.55] @ inverse @ [0.1, 0.85], rel=0.01)
-        ahead.append(re.search(r"([PQ]) has more influence", text)[1])
-    assert ahead[0] == "Q" and ahead[-1] == "P"
+        ahead.append(re.search(r"([AB]) has more influence", text)[1])
+    assert ahead[0] == "B" and ahead[-1] == "A"
 
 
 GOOD_PAGE = """<!doctype html><html lang="en"><head><title>A page</title>

@@ -3,6 +3,7 @@ twice over with other seeds. `make comparison` runs it; a run takes about a quar
 
 import argparse
 import platform
+import time
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -69,8 +70,12 @@ def main() -> None:
             one, rng = task(training, seed), np.random.default_rng([5, seed])
             with joblib.parallel_config("loky", n_jobs=2):
                 known, trust = truths(one, rng)
+            start = time.perf_counter()
+            sweep(one.recipe.reweighted, one.phi, torch.ones(1, one.train.n), (seed,))
+            alone = time.perf_counter() - start
             table = compare(one, known, rng, alone=True)
-            tables.append(table.assign(training=training, seed=seed, reliability=trust))
+            facts = {"training": training, "seed": seed, "reliability": trust}
+            tables.append(table.assign(**facts, training_seconds=alone))
             print(tables[-1].to_string(), flush=True)
     out.parent.mkdir(exist_ok=True)
     machine = f"{platform.machine()}, one thread, {date.today():%B %Y}"
