@@ -26,6 +26,12 @@ lab: $(READY) exercises
 comparison: $(READY)
 	$(BIN)/python tools/comparison.py
 
+bench: benchmarks/.venv/.ready # other libraries on the same task
+	cd benchmarks && .venv/bin/python run.py && .venv/bin/python report.py
+
+benchmarks/.venv/.ready: benchmarks/requirements.txt benchmarks/setup.sh
+	PYTHON=$(PYTHON) sh benchmarks/setup.sh
+
 exercises: $(READY) # generate exercises/ from solutions/
 	$(BIN)/python tools/exercises.py
 

@@ -145,52 +145,75 @@ def conjugate_gradient(
     tolerance: float = 1e-10,
     max_iterations: int | None = None,
 ) -> tuple[Tensor, Convergence]:
-    """x with (C + λI) x = b from products v ↦ C v alone, shape (p,), and a report.
+    """x with (C + λI) x = b from products v ↦ C v alone, and a report.
 
-    Raises ValueError if it meets a direction of curvature that is not positive, or does not reach
-    the tolerance within `max_iterations` (10 p if not given). Hestenes and Stiefel (1952).
+    b: (p,), or (m, p) for m ≤ p systems solved together: their residuals search one space, so that
+    more systems take fewer iterations. Returns x of b's shape; the report's residual is the worst.
+    `product` takes one v, (p,), and runs under vmap if there is more than one. Raises ValueError if
+    it meets a direction of curvature that is not positive, or does not reach the tolerance within
+    `max_iterations` (10 p if not given). Hestenes and Stiefel (1952); O'Leary (1980), Dubrulle
+    (2001) for m > 1.
     """
-    shaped("b", b, "p")
+    rows_of("b", b, b.shape[-1])
     positive("damping", damping, or_zero=True)
-    limit = 10 * len(b) if max_iterations is None else count("max_iterations", max_iterations)
-    goal = positive("tolerance", tolerance) * b.norm()
-    x, r = torch.zeros_like(b), b.clone()
-    if b.norm() == 0:
-        return x, Convergence(0, 0.0)
-    d, rr = r, r @ r
+    positive("tolerance", tolerance)
+    right = b.reshape(-1, b.shape[-1]).T  # (p, m): one column a system
+    p, m = right.shape
+    if m > p:
+        raise ValueError(f"b: expected at most p = {p} rows at once, got {m}")
+    limit = 10 * p if max_iterations is None else count("max_iterations", max_iterations)
+    sizes = right.norm(dim=0)
+    goal = tolerance * sizes
+
+    def bent(columns: Tensor) -> Tensor:
+        each = product(columns[:, 0])[:, None] if m == 1 else vmap(product, 1, 1)(columns)
+        return each + damping * columns
+
+    def worst(x: Tensor) -> float:
+        left = (right - bent(x)).norm(dim=0)
+        return (left / torch.where(sizes > 0, sizes, 1.0)).max().item()
+
+    x = torch.zeros_like(right)
+    if not (sizes > 0).any():
+        return x.T.reshape(b.shape), Convergence(0, 0.0)
+    q, s = torch.linalg.qr(right)  # the residuals are q s, with orthonormal columns in q
+    d = q
     for iteration in range(1, limit + 1):
-        bent = product(d) + damping * d
-        curvature = d @ bent
-        if not curvature > 0:
+        ahead = bent(d)
+        inner = d.T @ ahead
+        factor, failed = torch.linalg.cholesky_ex((inner + inner.T) / 2)
+        if failed:
+            lowest = torch.linalg.eigvalsh((inner + inner.T) / 2)[0] / (d * d).sum(dim=0).max()
             raise ValueError(
-                f"product: curvature {curvature / (d @ d):.2e} is not positive; raise the damping "
+                f"product: curvature {lowest:.2e} is not positive; raise the damping "
                 "or use the Gauss-Newton product"
             )
-        step = rr / curvature
-        x, r = x + step * d, r - step * bent
-        rr, previous = r @ r, rr
-        if rr.sqrt() <= goal:
+        step = torch.cholesky_inverse(factor)
+        x = x + d @ step @ s
+        q, turn = torch.linalg.qr(q - ahead @ step)
+        s = turn @ s
+        if (s.norm(dim=0) <= goal).all():
             # The recurrence drifts from the true residual, so that one is measured afresh.
-            residual = (b - product(x) - damping * x).norm() / b.norm()
+            residual = worst(x)
             if residual <= 10 * tolerance:
-                return x, Convergence(iteration, residual.item())
-        d = r + (rr / previous) * d
-    residual = ((b - product(x) - damping * x).norm() / b.norm()).item()
+                return x.T.reshape(b.shape), Convergence(iteration, residual)
+        d = q + d @ turn.T
     raise ValueError(
-        f"max_iterations: {limit} iterations left a relative residual of {residual:.1e}, "
+        f"max_iterations: {limit} iterations left a relative residual of {worst(x):.1e}, "
         f"above {tolerance:.0e}; allow more or raise the damping"
     )
 
 
-def matrix_free(product: Callable[[Tensor], Tensor], **options) -> Solve:
-    """`conjugate_gradient` as a `Solve`: one run for each row of v, never a (p, p) matrix."""
+def matrix_free(product: Callable[[Tensor], Tensor], *, block: int = 256, **options) -> Solve:
+    """`conjugate_gradient` as a `Solve`: `block` rows of v at a time, never a (p, p) matrix."""
+    count("block", block)
 
     def solve(v: Tensor) -> Tensor:
         finite("v", v)
-        rows = [
-            conjugate_gradient(product, row, **options)[0] for row in v.reshape(-1, v.shape[-1])
-        ]
-        return torch.stack(rows).reshape(v.shape)
+        rows = v.reshape(-1, v.shape[-1])
+        parts = rows.split(min(block, v.shape[-1]))
+        solved = [conjugate_gradient(product, part, **options)[0] for part in parts]
+        return torch.cat(solved).reshape(v.shape)
 
     return solve
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, jacrev, jvp, vmap
+from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap
 from torch.func import hessian as second_derivative
 
 from lib._validate import finite, indices, positive, scalar, shaped, sized
@@ -93,12 +93,23 @@ def gradients(objective: Objective, w: Tensor) -> Tensor:
 
 def hessian(objective: Objective, w: Tensor, beta: Tensor | None = None) -> Tensor:
     """H = ∇²L(w; β), the Hessian of the summed loss and its penalty, shape (p, p)."""
+    product = hessian_product(objective, w, beta)
+    return vmap(product, chunk_size=64)(torch.eye(len(w)).to(w))  # 64 rows: bounds the memory
+
+
+def hessian_product(
+    objective: Objective, w: Tensor, beta: Tensor | None = None
+) -> Callable[[Tensor], Tensor]:
+    """v ↦ H v, (p,) → (p,), for many products at one w: the gradient is traced once.
+
+    `hessian_vector_product` is the definition; here a product goes back through ∇L, as H is
+    symmetric.
+    """
     finite("w", w)
     if beta is not None:
         finite("beta", beta)
-    slope = grad(lambda u: weighted_loss(objective, u, beta))
-    column = vmap(lambda v: jvp(slope, (w,), (v,))[1], chunk_size=64)  # bounds the memory
-    return column(torch.eye(len(w)).to(w))
+    back = vjp(grad(lambda u: weighted_loss(objective, u, beta)), w)[1]
+    return lambda v: back(shaped("v", v, len(w)))[0]
 
 
 def hessian_vector_product(

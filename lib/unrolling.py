@@ -238,6 +238,6 @@ def tracin_at(
     shaped("efforts", efforts, len(checkpoints))
     total = checkpoints.new_zeros(objective.n, *observable_gradient(phi, checkpoints[0]).shape[:-1])
     for w, effort in zip(checkpoints, efforts, strict=True):
-        push = columns(observable_gradient(phi, w))
-        total -= effort / objective.n * gradients(objective, w) @ push
+        push = columns(observable_gradient(phi, w) * (effort / objective.n))
+        total -= gradients(objective, w) @ push
     return total

@@ -315,6 +315,26 @@ def test_conjugate_gradient(damping):
     assert (x == 0).all() and report == inf.Convergence(0, 0.0)
 
 
+@pytest.mark.parametrize("block", [1, 2, 7])
+def test_systems_solved_together_are_those_apart(block):
+    rng = np.random.default_rng(4)
+    values = 10 ** rng.uniform(-1, 2, 23)
+    c, b = torch.tensor(symmetric(5, values)), torch.tensor(rng.normal(size=(7, 23)))
+    b[3] = 0
+    b[5] = 2 * b[1]  # a space of five dimensions, then
+    want = np.linalg.solve(c.numpy() + 0.3 * np.eye(23), b.numpy().T).T
+    solve = inf.matrix_free(lambda v: c @ v, damping=0.3, tolerance=1e-12, block=block)
+    close(solve(b), want, 1e-9)
+    together, report = inf.conjugate_gradient(lambda v: c @ v, b, damping=0.3)
+    close(together, want, 1e-7)
+    left = (b - together @ c - 0.3 * together).norm(dim=1) / b.norm(dim=1).clamp(min=1e-300)
+    assert report.residual == pytest.approx(left.max().item(), rel=1e-5) and left.max() < 1e-9
+    alone = inf.conjugate_gradient(lambda v: c @ v, b[0], damping=0.3)[1]
+    assert report.iterations < alone.iterations
+    with pytest.raises(ValueError, match=r"^product: curvature -"):
+        inf.conjugate_gradient(lambda v: c @ v - 20 * v, b)
+
+
 def test_conjugate_gradient_is_exact_after_as_many_steps_as_eigenvalues():
     c = torch.tensor(symmetric(3, np.array([1.0, 1, 1, 4, 4, 4])))
     _, report = inf.conjugate_gradient(lambda v: c @ v, torch.arange(1.0, 7.0).double())
@@ -440,7 +460,9 @@ def cg(c, b=W, **options):
         ("curvature", lambda: inf.pseudoinverse(SKEW)),
         ("rtol", lambda: inf.pseudoinverse(EYE, rtol=0)),
         ("v", lambda: inf.pseudoinverse(EYE)(W[:, None])),
-        ("b", lambda: cg(EYE, EYE)),
+        ("b", lambda: cg(EYE, torch.ones(4, 3).double())),
+        ("b", lambda: cg(EYE, W[:, None, None])),
+        ("block", lambda: inf.matrix_free(lambda v: v, block=0)),
         ("b", lambda: cg(EYE, W * NAN)),
         ("damping", lambda: cg(EYE, damping=-1.0)),
         ("tolerance", lambda: cg(EYE, tolerance=0.0)),

@@ -14,6 +14,7 @@ from lib.objective import (
     from_module,
     gradients,
     hessian,
+    hessian_product,
     hessian_vector_product,
     loss_on,
     losses,
@@ -24,6 +25,7 @@ from lib.objective import (
     outputs,
     weighted_loss,
 )
+from lib.random_problems import network_problem, normal
 
 # Torch compiles its own rules when a forward derivative is first asked for.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
@@ -416,3 +418,16 @@ VECTOR_LOSS = Objective(LINE.predict, lambda f, y: f - y, X, Y)
 def test_bad_input_is_named(name, call):
     with pytest.raises(ValueError, match=rf"^{name}: expected"):
         call()
+
+
+def test_many_hessian_products_at_one_point(rng):
+    c = network_problem(rng)
+    beta = 1 + 0.3 * normal(rng, c.objective.n)
+    product, rows = hessian_product(c.objective, c.w, beta), normal(rng, 5, len(c.w))
+    want = torch.stack([hessian_vector_product(c.objective, c.w, v, beta) for v in rows])
+    torch.testing.assert_close(product(rows[0]), want[0])
+    torch.testing.assert_close(torch.func.vmap(product)(rows), want)
+    with pytest.raises(ValueError, match=r"^v: "):
+        product(rows)
+    with pytest.raises(ValueError, match=r"^w: "):
+        hessian_product(c.objective, c.w * torch.nan)

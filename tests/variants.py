@@ -13,7 +13,10 @@ import sympy as sp
 import torch
 from torch.func import grad, jacfwd, jacrev, jvp, vjp, vmap
 from variants_bif_series import BIF_COVARIANCE, POWER_SERIES
+from variants_distributional_entangled import DISTRIBUTIONAL, ENTANGLED
+from variants_find_the_cause import FIND_THE_CAUSE
 from variants_sgld_transport import SGLD, TRANSPORT
+from variants_similarity_choose import CHOOSE, SIMILARITY
 from variants_source_dln import DLN_STAGEWISE, SOURCE_REPLAY
 from variants_unrolling_convergence import CONVERGENCE, UNROLLING
 
@@ -911,4 +914,9 @@ VARIANTS = (
     | SOURCE_REPLAY
     | CONVERGENCE
     | DLN_STAGEWISE
+    | DISTRIBUTIONAL
+    | ENTANGLED
+    | SIMILARITY
+    | CHOOSE
+    | FIND_THE_CAUSE
 )
