@@ -28,17 +28,6 @@ FLAGS = [
 ]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """One worker a file, which a kernel and the built site need; any worker for one part's grading.
-
-    The grading of all parts is by far the longest file, and would leave the other worker idle.
-    """
-    for item in items:
-        if not item.nodeid.startswith("tests/test_checks.py::test_mistakes_are_named"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
-
-
 @pytest.fixture(scope="session")
 def build():
     """The book, built from nothing: a second build would not repeat the warnings of the first."""

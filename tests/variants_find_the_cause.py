@@ -15,8 +15,8 @@ from torch.func import grad, hessian, jacrev, vmap
 
 from lib import counterfactuals, evaluation
 from lib.influence import direct, gauss_newton, influence
-from lib.models import log_odds, log_odds_on
-from lib.objective import gradients, output_hessians, output_jacobians
+from lib.models import log_odds_on
+from lib.objective import gradients
 
 # --- (a) the behaviour ---------------------------------------------------------------------------
 
@@ -25,12 +25,6 @@ def behaviour_hint(predict, w, shown, labels, answer):
     logits = vmap(predict, (None, 0))(w, shown[labels != answer])
     rest = torch.cat([logits[:, :answer], logits[:, answer + 1 :]], dim=1)
     return (logits[:, answer] - rest.logsumexp(1)).mean()
-
-
-def behaviour_softmax(predict, w, shown, labels, answer):
-    logits = torch.stack([predict(w, x) for x in shown[labels != answer]])
-    p = logits.softmax(1)[:, answer]
-    return torch.log(p / (1 - p)).mean()
 
 
 def behaviour_logit(predict, w, shown, labels, answer):
@@ -48,24 +42,9 @@ def behaviour_loop(predict, w, shown, labels, answer):
     return total / many
 
 
-def behaviour_masked(predict, w, shown, labels, answer):
-    """The asked logit taken out with −∞, and a mean by weights."""
-    logits = vmap(lambda x: predict(w, x))(shown)
-    own = torch.arange(logits.shape[1]) == answer
-    rest = logits.masked_fill(own, -torch.inf).logsumexp(1)
-    asked = (labels != answer).to(logits.dtype)
-    return asked @ (logits[:, answer] - rest) / asked.sum()
-
-
 def behaviour_library(predict, w, shown, labels, answer):
     x = shown[labels != answer]
     return log_odds_on(predict, x, torch.full((len(x),), answer))(w)
-
-
-def behaviour_each(predict, w, shown, labels, answer):
-    rows = (labels != answer).nonzero()[:, 0]
-    each = [log_odds(predict(w, shown[i]), torch.tensor(answer)) for i in rows]
-    return torch.stack(each).mean()
 
 
 def behaviour_log_sigmoid(predict, w, shown, labels, answer):
@@ -76,12 +55,6 @@ def behaviour_log_sigmoid(predict, w, shown, labels, answer):
 
 
 # --- (b) the influence ---------------------------------------------------------------------------
-
-
-def score_hint(objective, w, phi, effort):
-    G = gauss_newton(objective, w)
-    damped = G + objective.n / effort * torch.eye(len(w), dtype=w.dtype)
-    return -gradients(objective, w) @ torch.linalg.solve(damped, grad(phi)(w))
 
 
 def score_library(objective, w, phi, effort):
@@ -105,12 +78,6 @@ def score_cholesky(objective, w, phi, effort):
     return (responses.T @ jacrev(phi)(w)).tolist()
 
 
-def score_eigenbasis(objective, w, phi, effort):
-    values, basis = torch.linalg.eigh(gauss_newton(objective, w))
-    a, b = basis.T @ grad(phi)(w), gradients(objective, w) @ basis
-    return -(b * (a / (values + objective.n / effort))).sum(1)
-
-
 def score_least_squares(objective, w, phi, effort):
     """Each response as the least squares solution that the damping pulls to zero."""
     values, basis = np.linalg.eigh(gauss_newton(objective, w).numpy())
@@ -118,24 +85,6 @@ def score_least_squares(objective, w, phi, effort):
     tall = np.vstack([root, math.sqrt(objective.n / effort) * np.eye(len(w))])
     right = np.linalg.lstsq(tall.T, grad(phi)(w).numpy())[0]  # tallᵀ u = ∇φ, of least norm
     return -gradients(objective, w).numpy() @ np.linalg.lstsq(tall, right)[0]
-
-
-def score_outputs(objective, w, phi, effort):
-    """G as RᵀR with the roots of the output Hessians; the slopes by backward passes."""
-    w = w.detach().clone().requires_grad_()
-    (slope,) = torch.autograd.grad(phi(w), w)
-    slopes = [
-        torch.autograd.grad(objective.loss_at(w, x, y), w)[0]
-        for x, y in zip(objective.x, objective.y, strict=True)
-    ]
-    w = w.detach()
-    values, basis = torch.linalg.eigh(output_hessians(objective, w))
-    roots = values.clamp(0).sqrt()[:, :, None] * basis.mT @ output_jacobians(objective, w)
-    tall = roots.flatten(0, 1)
-    G = tall.T @ tall + objective.l2 * torch.eye(len(w), dtype=w.dtype)
-    G.diagonal().add_(objective.n / effort)
-    v = scipy.linalg.solve(G.numpy(), slope.numpy(), assume_a="pos")
-    return [-float(g.numpy() @ v) for g in slopes]
 
 
 def score_tangent(objective, w, phi, effort):
@@ -451,22 +400,16 @@ _TWELVE = [117, 174, 350, 116, 29, 166, 349, 259, 52, 229, 111, 377]
 FIND_THE_CAUSE = {
     "find_the_cause.part_a": {
         "hint": behaviour_hint,
-        "softmax": behaviour_softmax,
         "logit": behaviour_logit,
         "loop": behaviour_loop,
-        "masked": behaviour_masked,
         "library": behaviour_library,
-        "each": behaviour_each,
         "log probabilities": behaviour_log_sigmoid,
     },
     "find_the_cause.part_b": {
-        "hint": score_hint,
         "library": score_library,
         "numpy": score_numpy,
         "Cholesky": score_cholesky,
-        "eigenbasis": score_eigenbasis,
         "least squares": score_least_squares,
-        "output Hessians": score_outputs,
         "tangent": score_tangent,
     },
     "find_the_cause.part_c": {
