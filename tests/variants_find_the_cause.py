@@ -371,7 +371,7 @@ def rounds_compressed(attribute, n, k, times):
 def rounds_numpy(attribute, n, k, times):
     beta, rows = np.ones(n), np.empty((times, n))
     for t in range(times):
-        scores = np.array(attribute(torch.from_numpy(beta.copy())))
+        scores = attribute(torch.from_numpy(beta.copy())).numpy().copy()
         scores[beta == 0] = -1
         for i in np.argsort(-scores, kind="stable")[:k]:
             if scores[i] > 0:

@@ -568,7 +568,8 @@ def _with_ties(rng: np.random.Generator) -> tuple:
         scores = np.concatenate([1 + sizes[: k - 2], np.full(4, 0.9), sizes[k - 2 : k] / 9])
     else:
         scores = 1 + sizes[: k - 2]
-    zeros = np.zeros(int(rng.integers(1, 3)))
+    # One zero and k − 2 positive ones leave a place that only a negative score would fill.
+    zeros = np.zeros(1 if len(scores) < k else int(rng.integers(1, 3)))
     lower = np.concatenate([scores, -3 - np.arange(below) * rng.uniform(0.3, 0.6), zeros])
     return torch.from_numpy(rng.permutation(lower)), k
 
