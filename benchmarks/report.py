@@ -168,7 +168,7 @@ def agreements(results: Results) -> str:
         )
         title += f", {detail}" if detail else ""
         rows.append([title, NAMES[library], meant, number(distances[meant]), verdict])
-    return table(["Quantity", "Library", "Computed directly from", "Distance", ""], rows)
+    return table(["Quantity", "Library", "Computed directly from", "Distance", "Verdict"], rows)
 
 
 def differences(results: Results) -> str:

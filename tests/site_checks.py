@@ -4,9 +4,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-WIDTHS = (320, 360, 768)
+from axe_playwright_python.sync_playwright import Axe
 
-_WAIT_FOR_MATHEMATICS = "async () => { if (window.MathJax) await MathJax.startup.promise }"
+WIDTHS = (320, 360, 768)
 
 _FAULTS_OF_CONTENT = r"""() => {
   const faults = [];
@@ -17,15 +17,15 @@ _FAULTS_OF_CONTENT = r"""() => {
   if (headings !== 1) faults.push(`headings: ${headings} h1 elements`);
   for (const image of document.querySelectorAll("img"))
     if (!(image.getAttribute("alt") || "").trim()) faults.push(`alt: none for ${short(image.src)}`);
-  for (const error of document.querySelectorAll("mjx-merror"))
-    faults.push(`TeX: ${short(error.dataset.mjxError || error.textContent)}`);
-  for (const text of document.querySelectorAll("mjx-mtext"))
-    if (getComputedStyle(text).color === "rgb(255, 0, 0)")
-      faults.push(`TeX: undefined ${short(text.closest("mjx-container").textContent)}`);
   const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = words.nextNode(); node; node = words.nextNode())
-    if (node.data.includes("$$") && !node.parentElement.closest("script, style, pre, code"))
-      faults.push(`raw $$: ${short(node.data)}`);
+    if (/\$\$|\\[([]/.test(node.data) && !node.parentElement.closest("script, style, pre, code"))
+      faults.push(`raw TeX: ${short(node.data)}`);
+  const levels = [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5, h6)")].filter(seen);
+  levels.forEach((heading, k) => {
+    if (k && heading.tagName[1] - levels[k - 1].tagName[1] > 1)
+      faults.push(`headings: ${heading.tagName} "${short(heading.textContent)}" skips a level`);
+  });
   return faults;
 }"""
 
@@ -51,10 +51,28 @@ _BRIGHTNESS = r"""() => {
 }"""
 
 
-def faults_of_page(browser, url: str, site: str) -> list[str]:
-    """Open url and list what is wrong with it; all that it loads must lie under `site`."""
+def _faults_of_access(page, **options) -> list[str]:
+    """What axe finds on an open page, of any impact."""
+    # Glyphs are hidden from assistive technology, which is given MathML, and are drawn in the
+    # text's colour; there are thousands.
+    found = Axe().run(page, context={"exclude": [["mjx-math"]]}, options=options).response
+    return [
+        f"axe: {violation['id']} ({violation['impact']}): {node['html'][:100]}"
+        for violation in found["violations"]
+        for node in violation["nodes"]
+    ]
+
+
+def faults_of_page(browser, url: str, site: str, *, quick: bool = False) -> list[str]:
+    """Open url and list what is wrong with it; all that it loads must lie under `site`.
+
+    quick: leave out the widths and what axe checks.
+    """
     faults = []
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    # Without motion nothing is caught halfway between two colours.
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
+    )
     page = context.new_page()
 
     def on_request(request):
@@ -74,12 +92,18 @@ def faults_of_page(browser, url: str, site: str) -> list[str]:
         lambda line: line.type == "error" and faults.append(f"console: {line.text}"),
     )
     page.goto(url, wait_until="load")
-    page.evaluate(_WAIT_FOR_MATHEMATICS)
     page.evaluate("document.fonts.ready.then(() => true)")
     faults += page.evaluate(_FAULTS_OF_CONTENT)
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 800})
-        faults += page.evaluate(_FAULTS_OF_WIDTH)
+    if not quick:
+        faults += _faults_of_access(page)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+        # Of what axe checks, the theme changes colours alone.
+        in_colour = _faults_of_access(page, runOnly=["cat.color"])
+        faults += [f"dark: {fault}" for fault in in_colour]
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            faults += page.evaluate(_FAULTS_OF_WIDTH)
     context.close()
     return faults
 

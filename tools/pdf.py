@@ -1,0 +1,154 @@
+"""Print the built book into one PDF, and put the site into one zip: `pdf.py [FOLDER]`.
+
+All pages become one document, so that equations and sections are linked inside the file; Chromium
+prints it. Without FOLDER both files go beside the pages, where the first page links to them.
+"""
+
+import argparse
+import shutil
+import zipfile
+from pathlib import Path
+from posixpath import dirname, join, normpath
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+
+import yaml
+from bs4 import BeautifulSoup
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "_build" / "html"
+NAME = "data-attribution-checked"
+
+STYLE = """
+@page { size: A4; margin: 18mm 17mm 20mm; }
+.bd-article { max-width: none; padding: 0; }
+.book-part { break-before: page; }
+.book-title { margin-top: 35%; text-align: center; break-after: page; }
+.book-title h1 { font-size: 3rem; }
+"""
+FOOTER = """<div style="width: 100%; text-align: center; font: 9px sans-serif; color: #555">
+<span class="pageNumber"></span></div>"""
+
+
+def pages(root: Path = ROOT) -> list[str]:
+    """The pages of the book in the order of its contents, such as book/intro."""
+
+    def files(entry):
+        if isinstance(entry, dict):
+            yield from (entry[key] for key in ("root", "file") if key in entry)
+            entry = entry.values()
+        if not isinstance(entry, str | bool):
+            for child in entry:
+                if not isinstance(child, str | bool):
+                    yield from files(child)
+
+    return list(files(yaml.safe_load((root / "_toc.yml").read_text("utf-8"))))
+
+
+def _anchor(page: str, place: str = "") -> str:
+    return f"{page}--{place}".replace("/", "-")
+
+
+def part(page: str, html: str, known: set[str]) -> BeautifulSoup:
+    """The text of one page with its ids made its own, links to known pages kept inside."""
+    soup = BeautifulSoup(html, "html.parser")
+    article = soup.select_one("article")
+    article["id"] = _anchor(page)
+    article["class"] = [*article.get("class", []), "book-part"]
+    for element in article.find_all(id=True):
+        element["id"] = _anchor(page, element["id"])
+    for element in article.find_all(attrs={"for": True}):
+        element["for"] = _anchor(page, element["for"])
+    for element in article.find_all(True):
+        for key in ("clip-path", "aria-labelledby", "aria-describedby"):
+            if key in element.attrs:
+                value = element[key].replace("url(#", f"url(#{_anchor(page)}")
+                element[key] = value if "url(" in value else _anchor(page, value)
+        for key in ("src", "href"):
+            if key not in element.attrs:
+                continue
+            address = urlsplit(element[key])
+            if address.scheme or address.netloc:
+                continue
+            path = normpath(join(dirname(page), address.path)) if address.path else f"{page}.html"
+            target = path.removesuffix(".html")
+            if key == "href" and target in known:
+                element[key] = "#" + (
+                    _anchor(target, address.fragment) if address.fragment else _anchor(target)
+                )
+            elif key == "href" and not (SITE / path).exists():
+                del element[key]
+            else:
+                element[key] = path
+    for element in article.select("script, .headerlink, button.copybtn, .prev-next-footer"):
+        element.decompose()
+    return article
+
+
+def document(site: Path = SITE) -> str:
+    """The whole book as one page, to lie in the folder of the site."""
+    names = pages()
+    first = BeautifulSoup((site / f"{names[0]}.html").read_text("utf-8"), "html.parser")
+    title = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["title"]
+    sheet = first.select_one("link[rel=stylesheet]")["href"].split("_static/")[1]
+    parts = [
+        str(part(name, (site / f"{name}.html").read_text("utf-8"), set(names))) for name in names
+    ]
+    return (
+        f'<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
+        f'<title>{title}</title><link rel="stylesheet" href="_static/{sheet}">'
+        f"<style>{STYLE}</style></head><body>"
+        f'<div class="bd-article book-title"><h1>{title}</h1></div>{"".join(parts)}</body></html>'
+    )
+
+
+def write_pdf(target: Path, site: Path = SITE) -> None:
+    """Print the book."""
+    page_file = site / f"{NAME}.print.html"
+    page_file.write_text(document(site), "utf-8")
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
+                args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            )
+            page = browser.new_page(color_scheme="light")
+            page.goto(page_file.as_uri())
+            page.evaluate("document.fonts.ready.then(() => true)")
+            page.pdf(
+                path=target,
+                prefer_css_page_size=True,
+                display_header_footer=True,
+                header_template="<span></span>",
+                footer_template=FOOTER,
+                outline=True,
+                tagged=True,
+            )
+            browser.close()
+    finally:
+        page_file.unlink()
+
+
+def write_zip(target: Path, site: Path = SITE) -> None:
+    """The site as one file, to be unpacked and opened at index.html."""
+    with TemporaryDirectory() as folder:
+        made = Path(folder, target.name)
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(site.rglob("*")):
+                if path.is_file() and path.suffix != ".zip":
+                    archive.write(path, Path(NAME, path.relative_to(site)))
+        shutil.move(made, target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=SITE)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    write_pdf(folder / f"{NAME}.pdf")
+    write_zip(folder / f"{NAME}.zip")
+
+
+if __name__ == "__main__":
+    main()
