@@ -1,19 +1,24 @@
 """The built site and a browser for the tests of the pages, and what all tests share."""
 
 import functools
+import gzip
 import http.server
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from playwright.sync_api import Error, sync_playwright
+from filelock import FileLock
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKED = (".html", ".css", ".js", ".json", ".svg", ".txt")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
     "--no-sandbox",
@@ -29,13 +34,27 @@ FLAGS = [
 
 
 @pytest.fixture(scope="session")
-def build():
-    """The book, built from nothing: a second build would not repeat the warnings of the first."""
-    shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "--all", "-W", "-n"]
-    return subprocess.run(
-        [*command, "--keep-going", "-q"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def build(tmp_path_factory, worker_id):
+    """The book, built from nothing: a second build would not repeat the warnings of the first.
+
+    Workers share it: the first that asks builds, the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent
+    kept = base / "build.json"
+    with FileLock(base / "build.lock"):
+        if not kept.exists():
+            shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)
+            command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "--all", "-W"]
+            ran = subprocess.run(
+                [*command, "-n", "--keep-going", "-q"],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            kept.write_text(json.dumps({"returncode": ran.returncode, "stderr": ran.stderr}))
+    return SimpleNamespace(**json.loads(kept.read_text()))
 
 
 @pytest.fixture(scope="session")
@@ -46,14 +65,39 @@ def site(build) -> Path:
     return html
 
 
+@functools.cache
+def packed(path: Path) -> bytes:
+    """A file as servers send it, where packing helps."""
+    body = path.read_bytes()
+    return gzip.compress(body, 6) if path.suffix in PACKED else body
+
+
 class _Quiet(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def log_message(self, *_):
         pass
+
+    def do_GET(self):
+        path = Path(self.translate_path(self.path))
+        path = path / "index.html" if path.is_dir() else path
+        missing = not path.is_file()
+        if missing and not (path := Path(self.directory, "404.html")).is_file():
+            self.send_error(404)
+            return
+        body = packed(path)
+        self.send_response(404 if missing else 200)
+        self.send_header("Content-Type", self.guess_type(str(path)))
+        self.send_header("Content-Length", str(len(body)))
+        if path.suffix in PACKED:
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        self.wfile.write(body)
 
 
 @pytest.fixture(scope="session")
 def server(site):
-    """Address of a local server that serves the site."""
+    """Address of a local server that serves the site, packed, as a host of pages does."""
     handler = functools.partial(_Quiet, directory=site)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
@@ -62,27 +106,28 @@ def server(site):
 
 
 @pytest.fixture(scope="session")
-def browser():
-    """A browser of the machine, else Playwright's own; CI fails without one, others skip."""
-    with sync_playwright() as playwright:
-        browser = _launch(playwright)
-        yield browser
-        browser.close()
-
-
-def _launch(playwright):
+def browser_path():
+    """The browser of the machine, else Playwright's own; CI fails without one, others skip."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found:
-        return playwright.chromium.launch(executable_path=found, args=FLAGS)
-    try:
-        return playwright.chromium.launch(args=FLAGS)
-    except Error:
+        return found
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+    if not own.exists():
         subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
-    try:
-        return playwright.chromium.launch(args=FLAGS)
-    except Error as error:
+    if not own.exists():
         complain = pytest.fail if os.environ.get("CI") else pytest.skip
-        complain(f"no browser: install chromium, or let Playwright download its own ({error})")
+        complain("no browser: install chromium, or let Playwright download its own")
+    return str(own)
+
+
+@pytest.fixture(scope="session")
+def browser(browser_path):
+    """A browser for the tests of the pages."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(params=range(3))

@@ -1,0 +1,127 @@
+"""What the build does to pages: mathematics, style sheets, fonts, names for those who listen."""
+
+import re
+import sys
+from xml.etree import ElementTree
+
+import pytest
+import tinycss2
+from fontTools.ttLib import TTFont
+from test_site import ROOT
+
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+from accessible import repair
+from lighten import scripts_last, used_rules, words_of
+from mathematics import FORMULA, typeset
+
+
+def test_formulas_become_markup_and_mathml():
+    [inline, display], css = typeset([("w_i < 2", False), (r"\frac{1}{n}", True)], "fonts")
+    for html in (inline, display):
+        assert "<mjx-math" in html and "\\" not in html
+    maths = [ElementTree.fromstring(re.search("<math.*</math>", h)[0]) for h in (inline, display)]
+    assert "".join(maths[0].itertext()) == "wi<2"
+    assert "".join(maths[1].itertext()) == "1n"
+    assert maths[1].find(".//{*}mfrac") is not None
+    assert 'url("fonts/' in css
+
+
+@pytest.mark.parametrize("tex", [r"\frac{1}", r"\nosuchmacro", "a^b^c", r"\begin{aligned} a"])
+def test_a_formula_that_fails_is_told_and_costs_no_other(tex):
+    [bad, good], _ = typeset([(tex, True), ("x", False)], "fonts")
+    assert bad["fault"] and "<math" in good
+
+
+@pytest.mark.parametrize(
+    ("html", "inline", "display"),
+    [
+        (r'<span class="math notranslate">\(a &lt; b\)</span>', "a &lt; b", None),
+        ('<div class="math notranslate" id="q">\n\\[\nx\n\\]</div>', None, "\nx\n"),
+        (
+            '<div class="math notranslate" id="q">\n<span class="eqno">(1)<a href="#q">#</a></span>'
+            "\\[y\\]</div>",
+            None,
+            "y",
+        ),
+    ],
+)
+def test_formulas_are_found_where_sphinx_puts_them(html, inline, display):
+    match = FORMULA.fullmatch(html)
+    assert (match["inline"], match["display"]) == (inline, display)
+    assert FORMULA.search(html.replace("math", "text")) is None
+
+
+@pytest.mark.parametrize(
+    ("css", "kept"),
+    [
+        (".used { a: b }", ".used{a: b}"),
+        (".unused { a: b }", ""),
+        (".unused, p.used::before { a: b }", "p.used::before{a: b}"),
+        (".used .unused { a: b }", ""),
+        ("p:not(.unused) { a: b }", "p:not(.unused){a: b}"),
+        (":is(.unused, .used) { a: b }", ":is(.unused, .used){a: b}"),
+        ("@media print { .unused { a: b } .used { c: d } }", "@media print {.used{c: d}}"),
+        ("@media print { .unused { a: b } }", ""),
+        ("@font-face { font-family: f }", "@font-face { font-family: f }"),
+        (r".used\:more { a: b }", ""),
+        ("html[data-theme=dark] { a: b }", "html[data-theme=dark]{a: b}"),
+    ],
+)
+def test_rules_are_kept_if_their_classes_occur(css, kept):
+    rules = tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True)
+    assert used_rules(rules, words_of(['<p class="used">'])) == kept
+
+
+def test_a_broken_style_sheet_is_told():
+    with pytest.raises(ValueError, match=r"style sheet: .* in line 2"):
+        used_rules(tinycss2.parse_stylesheet("p { a: b }\n}", True, True), set())
+
+
+def test_scripts_come_after_the_text_in_their_order():
+    page = (
+        '<head><script data-cfasync="false">first()</script><link rel="preload" href="x">'
+        '<script src="a.js"></script><script src="vendor/fontawesome/6/all.js"></script>'
+        "<script>b()</script></head><body><p>text</p>"
+        "<!-- Scripts loaded after <body> --><script src='c.js'></script></body>"
+    )
+    light = scripts_last(page)
+    order = [light.index(s) for s in ("first()", "text", "a.js", "b()", "c.js")]
+    assert order == sorted(order)
+    assert "fontawesome" not in light and "preload" not in light
+    assert scripts_last(light) == light
+
+
+def test_the_logo_lies_in_a_landmark():
+    html = '<div class="bd-sidebar-primary bd-sidebar"><img></div>'
+    assert 'role="region" aria-label="Book"' in repair(html)
+    assert repair(repair(html)) == repair(html)
+
+
+def test_fonts_have_every_character_the_style_sheet_shows(site):
+    css = (site / "_static" / "bundle.css").read_text("utf-8")
+    faces = re.findall(r"@font-face.*?\{(.*?)\}", css, re.DOTALL)
+    fonts = {}
+    for face in faces:
+        family = re.search(r"font-family:\s*[\"']?([^;\"']+)", face)[1].strip()
+        address = re.search(r'url\("([^"]+)"\)', face)[1]
+        fonts[family] = set(TTFont(site / "_static" / address).getBestCmap() or ())
+    icons = re.findall(r"\.fa-([\w-]+)::?before\{content:\s*\"(.)\"", css)
+    assert len(icons) > 10
+    for name, glyph in icons:
+        family = "Font Awesome 6 Brands" if name == "github" else "Font Awesome 6 Free"
+        assert ord(glyph) in fonts[family], name
+    glyph = r"mjx-c\.mjx-c[0-9A-F]+(?:\.TEX-\w+)*::before \{[^}]*content: \"(.)\""
+    shown = set(re.findall(glyph, css))
+    assert len(shown) > 60
+    in_mathematics = set().union(*(codes for name, codes in fonts.items() if "MJX" in name))
+    assert {ord(glyph) for glyph in shown} <= in_mathematics
+
+
+def test_icons_are_drawn_from_the_font(browser, server):
+    page = browser.new_page()
+    page.goto(f"{server}/book/intro.html")
+    page.evaluate("document.fonts.ready.then(() => true)")
+    faces = page.evaluate("[...document.fonts].map(face => [face.family, face.status])")
+    assert any("Font Awesome 6 Free" in family and at == "loaded" for family, at in faces)
+    page.close()
