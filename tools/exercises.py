@@ -1,8 +1,8 @@
 """Make exercises/ from solutions/: nbgrader takes the solutions out, outputs are dropped.
 
 `exercises.py` writes the files; `exercises.py --check` fails if a file is not what it would write.
-Cells tagged `solution-only` (worked solutions) are left out. The first code cell is new: it installs
-`lib` where a notebook is opened alone, as on Colab.
+Cells tagged `solution-only` (worked solutions) are left out. The first code cell is new: it
+installs `lib` where a notebook is opened alone, as on Colab.
 """
 
 import argparse
@@ -21,7 +21,7 @@ TEXT_STUB = "*Your answer here.*"
 
 
 def install_cell():
-    """A locked cell that says nothing where `lib` is present, and elsewhere installs its release."""
+    """A locked cell: nothing where `lib` is present, elsewhere the installation of its release."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
     repository = config["sphinx"]["config"]["html_theme_options"]["repository_url"]
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]

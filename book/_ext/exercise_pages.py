@@ -1,8 +1,9 @@
-"""Exercises as pages: what each needs, its notebook, folded hints and solutions; a list of all.
+"""Exercises as pages: what each needs, its notebook, folded hints and solutions.
 
-A solution notebook is rearranged as Sphinx reads it, cell by cell, so that what it numbers, cites and
-draws stays as it was. A part shows what the student's notebook has, up to the line that checks the
-answer; all from the answer on lies in a <details>, after one for each hint.
+A solution notebook is rearranged as Sphinx reads it, cell by cell, so that what it
+numbers, cites and draws stays as it was. A part shows what the student's notebook
+has up to the line that checks the answer; all from the answer on lies in a
+<details>, after one for each hint. A directive lists all exercises.
 """
 
 import re
@@ -22,7 +23,11 @@ from lib.checks import BANKS, parts
 FOLDER = "solutions/"
 LIST = "book/exercises"
 LEVELS = ("easy", "middling", "hard")
-TIMES = ((1, 45, "up to 45 minutes"), (46, 60, "46 to 60 minutes"), (61, 600, "more than an hour"))
+TIMES = (
+    (1, 45, "up to 45 minutes"),
+    (46, 60, "46 to 60 minutes"),
+    (61, 600, "more than an hour"),
+)
 
 HEAD = re.compile(
     r"# (?P<title>.+)\n\n\*(?P<minutes>\d+) minutes, (?P<difficulty>[a-z ]+)\. "
@@ -36,7 +41,7 @@ CODE = re.compile(r"`([^`]+)`")
 END = re.compile(r"\n? *### END SOLUTION")
 
 
-# What is known of an exercise ---------------------------------------------------------------------
+# What is known of an exercise -----------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Exercise:
     title: str
     about: str
     minutes: int
-    levels: tuple[str, ...]
+    difficulty: str
     chapter: int
     needs: str
     text: str
@@ -56,38 +61,49 @@ class Exercise:
     @property
     def chips(self) -> str:
         """Time, difficulty and number of parts, as a list in Markdown."""
-        known = (f"{self.minutes} minutes", " to ".join(self.levels), f"{len(self.parts)} parts")
-        return "\n".join(f"- {chip}" for chip in known)
+        parts = f"{len(self.parts)} parts"
+        return f"- {self.minutes} minutes\n- {self.difficulty}\n- {parts}"
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The difficulties from the easiest to the hardest part."""
+        levels = self.difficulty.split(" to ")
+        return LEVELS[LEVELS.index(levels[0]) : LEVELS.index(levels[-1]) + 1]
 
 
 def exercise(path: Path) -> Exercise:
-    """Read one; a head that does not say what it should raises ValueError, naming the file."""
+    """Read one; ValueError, naming the file, if its head does not say enough."""
     found = HEAD.fullmatch(nbformat.read(path, as_version=4).cells[0].source)
     if not found:
-        raise ValueError(f"{path}: expected `# Title`, then `*N minutes, level. Chapter N, …*`")
+        wanted = "`# Title`, then `*N minutes, difficulty. Chapter N, …*`"
+        raise ValueError(f"{path}: the first cell: expected {wanted}")
     head = found.groupdict(default="")
-    levels = tuple(head["difficulty"].split(" to "))
-    if not set(levels) <= set(LEVELS):
-        raise ValueError(f"{path}: difficulty: expected {LEVELS}, got {head['difficulty']!r}")
-    bank = path.stem.partition("_")[2]
-    about = import_module(f"lib.checks.{bank}").__doc__.split("\n\n")[0].partition(": ")[2]
+    if not set(head["difficulty"].split(" to ")) <= set(LEVELS):
+        wanted = f"{', '.join(LEVELS)}, or one of them to another"
+        raise ValueError(f"{path}: difficulty: expected {wanted}")
+    says = import_module(f"lib.checks.{_bank(path)}").__doc__.split("\n\n")[0]
+    about = _one_line(says.partition(": ")[2])
     return Exercise(
         name=path.stem,
         title=head["title"],
-        about=_one_line(about[0].upper() + about[1:]),
+        about=about[0].upper() + about[1:],
         minutes=int(head["minutes"]),
-        levels=levels,
+        difficulty=head["difficulty"],
         chapter=int(head["chapter"]),
         needs=_one_line(head["needs"]),
         text=head["text"],
-        parts=parts(bank),
+        parts=parts(_bank(path)),
     )
 
 
 def exercises(root: Path) -> list[Exercise]:
     """All of them, in the order of the banks."""
-    paths = {path.stem.partition("_")[2]: path for path in root.glob(f"{FOLDER}*.ipynb")}
+    paths = {_bank(path): path for path in root.glob(f"{FOLDER}*.ipynb")}
     return [exercise(paths[bank]) for bank in BANKS]
+
+
+def _bank(path: Path) -> str:
+    return path.stem.partition("_")[2]
 
 
 def _one_line(text: str) -> str:
@@ -95,32 +111,43 @@ def _one_line(text: str) -> str:
 
 
 def headings(root: Path, chapter: int) -> dict[str, str]:
-    """The pages and sections of a chapter: {title: path, with #anchor for a section}."""
+    """A chapter's pages and sections: {title: path, with #anchor for a section}."""
     found = {}
     for path in sorted(root.glob(f"book/{chapter:02d}*.ipynb")):
         cells = nbformat.read(path, as_version=4).cells
-        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
         for level, title in re.findall(r"^(#{1,3}) (.+)$", text, re.MULTILINE):
             anchor = "" if level == "#" else f"#{default_slugify(title)}"
             found.setdefault(title, f"book/{path.name}{anchor}")
+    if not found:
+        raise ValueError(f"chapter: the book has no chapter {chapter}")
     return found
 
 
 def linked(needs: str, places: dict[str, str]) -> str:
-    """The titles in quotation marks as links; one that is not among the places raises KeyError."""
-    return QUOTED.sub(lambda quoted: f"[“{quoted[1]}”](../{places[quoted[1]]})", needs)
+    """The titles in quotation marks as links; ValueError if one is no place's."""
+
+    def link(quoted):
+        title = quoted[1]
+        if title not in places:
+            raise ValueError(
+                f"needs: no page or section of the chapter is {title!r}"
+            )
+        return f"[“{title}”](../{places[title]})"
+
+    return QUOTED.sub(link, needs)
 
 
 def launch_links(options: dict, path: str) -> dict[str, str]:
-    """Where Colab and Binder open a file of the repository, as far as the theme's options say."""
-    repository, branch = options["repository_url"].rstrip("/"), options["repository_branch"]
-    owner_and_name = repository.removeprefix("https://github.com/")
-    launch = options.get("launch_buttons", {})
+    """Where the services in the theme's options open a file of the repository."""
+    name = options["repository_url"].removeprefix("https://github.com/").rstrip("/")
+    branch = options["repository_branch"]
+    services = options.get("launch_buttons", {})
     links = {}
-    if at := launch.get("colab_url"):
-        links["Colab"] = f"{at}/github/{owner_and_name}/blob/{branch}/{path}"
-    if at := launch.get("binderhub_url"):
-        links["Binder"] = f"{at}/v2/gh/{owner_and_name}/{branch}?urlpath=lab/tree/{path}"
+    if at := services.get("colab_url"):
+        links["Colab"] = f"{at}/github/{name}/blob/{branch}/{path}"
+    if at := services.get("binderhub_url"):
+        links["Binder"] = f"{at}/v2/gh/{name}/{branch}?urlpath=lab/tree/{path}"
     return links
 
 
@@ -134,71 +161,74 @@ def _notebook_links(name: str, options: dict) -> str:
     )
 
 
-# One page -----------------------------------------------------------------------------------------
+# One page -------------------------------------------------------------------------
 
 
 def rearranged(notebook, student, known: Exercise, head: str):
-    """A solution notebook as the page wants it, with the stubs of the student's notebook."""
-    stubs = {c.metadata.nbgrader.grade_id: c.source for c in student.cells if _graded(c)}
-    groups = [[new_markdown_cell(head)]]
+    """A solution notebook as its page wants it, with stubs from the student's."""
+    stubs = {_grade_id(cell): cell.source for cell in student.cells}
+    sections = [[new_markdown_cell(head)]]
     for cell in notebook.cells[1:]:
         if cell.source.startswith("progress("):
             continue  # a page knows of no reader's progress
-        if cell.cell_type == "markdown" and PART.match(cell.source):
-            groups.append([])
-        groups[-1].append(cell)
-    notebook.cells = groups[0] + [cell for group in groups[1:] for cell in _part(group, stubs, known)]
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            sections.append([])
+        sections[-1].append(cell)
+    notebook.cells = []
+    for section in sections:
+        part = PART.match(section[0].source)
+        folded = _with_folds(section, stubs, part[1], known) if part else section
+        notebook.cells += folded
     return notebook
 
 
-def _graded(cell) -> bool:
-    return "grade_id" in cell.metadata.get("nbgrader", {})
+def _grade_id(cell) -> str | None:
+    return cell.metadata.get("nbgrader", {}).get("grade_id")
 
 
-def _part(cells, stubs: dict[str, str], known: Exercise) -> list:
-    letter = PART.match(cells[0].source)[1]
-    start = next(i for i, cell in enumerate(cells) if _graded(cell))
-    given, rest = cells[:start], cells[start:]
-    asked = "\n\n".join(stubs[c.metadata.nbgrader.grade_id] for c in rest if _graded(c))
+def _with_folds(cells, stubs: dict, letter: str, known: Exercise) -> list:
+    """The cells of a part: what is asked, and from the answer on what is folded."""
+    start = next(i for i, cell in enumerate(cells) if _grade_id(cell))
+    asked = [stubs[_grade_id(cell)] for cell in cells if _grade_id(cell)]
     solution = []
-    for cell in rest:
-        if _graded(cell) and not cell.metadata.nbgrader.solution:
-            solution[-1].outputs += cell.outputs  # the verdict, under what it is about
-            continue
-        if _graded(cell):
+    for cell in cells[start:]:
+        if not _grade_id(cell):
+            solution.append(cell)
+        elif cell.metadata.nbgrader.solution:
             cell.source = END.sub("", BEGIN.sub("", cell.source))
-        solution.append(cell)
+            solution.append(cell)
+        else:  # the line that checks is shown with the stub, its verdict here
+            solution[-1].outputs += cell.outputs
     return [
-        *given,
-        new_code_cell(asked),
-        new_markdown_cell(_folded(letter, known.parts[f"part_{letter}"].hints)),
+        *cells[:start],
+        new_code_cell("\n\n".join(asked)),
+        new_markdown_cell(_opening(letter, known.parts[f"part_{letter}"].hints)),
         *solution,
         new_markdown_cell("</div>\n</details>\n</div>"),
     ]
 
 
-def _folded(letter: str, hints) -> str:
-    """HTML up to where the solution begins, on lines of which none is empty, as Markdown needs it."""
+def _opening(letter: str, hints) -> str:
+    """HTML up to the solution; Markdown would end it at an empty line."""
     whose = f'<span class="visually-hidden"> for part ({letter})</span>'
     lines = ['<div class="exercise-help">']
     for number, hint in enumerate(hints, start=1):
         text = CODE.sub(r"<code>\1</code>", escape(_one_line(hint), quote=False))
-        lines.append(
-            f'<details class="exercise-hint"><summary>Hint {number}{whose}</summary>'
-            f"<p>{text}</p></details>"
-        )
-    return "\n".join(
-        [
-            *lines,
-            f'<details class="exercise-solution"><summary>Solution{whose}</summary>',
-            # A browser opens what a link leads into, so the place is inside.
-            f'<div class="exercise-worked" id="solution-{letter}">',
+        lines += [
+            '<details class="exercise-hint">',
+            f"<summary>Hint {number}{whose}</summary><p>{text}</p></details>",
         ]
-    )
+    lines += [
+        '<details class="exercise-solution">',
+        f"<summary>Solution{whose}</summary>",
+        # A browser opens what a link leads into, so the place is inside.
+        f'<div class="exercise-worked" id="solution-{letter}">',
+    ]
+    return "\n".join(lines)
 
 
 def page_head(known: Exercise, places: dict[str, str], options: dict) -> str:
-    """The first cell in Markdown: the facts, the links, and the text that was there."""
+    """The first cell in Markdown: facts, links, and the text that was there."""
     chapter = next(iter(places.values()))
     needs = f", {linked(known.needs, places)}" if known.needs else ""
     return f"""# {known.title}
@@ -235,23 +265,23 @@ def rearrange(app, docname, source):
     places = headings(root, known.chapter)
     head = page_head(known, places, app.config.html_theme_options)
     student = nbformat.read(students, as_version=4)
-    notebook = rearranged(nbformat.reads(source[0], as_version=4), student, known, head)
-    source[0] = nbformat.writes(notebook)
+    solution = nbformat.reads(source[0], as_version=4)
+    source[0] = nbformat.writes(rearranged(solution, student, known, head))
     app.env.note_dependency(str(students))
-    app.env.note_dependency(import_module(f"lib.checks.{path.stem.partition('_')[2]}").__file__)
+    app.env.note_dependency(import_module(f"lib.checks.{_bank(path)}").__file__)
 
 
-def drop_launch_buttons(app, pagename, templatename, context, doctree):
-    """The theme's open a page's own source: of an exercise the solution, elsewhere without `lib`."""
-    for group in context.get("header_buttons", []):
-        if group.get("label") == "launch-buttons":
-            if pagename.startswith(FOLDER):
-                context["header_buttons"].remove(group)
-            else:
-                group["buttons"] = [b for b in group["buttons"] if b["text"] != "Colab"]
+def launch_what_works(app, pagename, templatename, context, doctree):
+    """The theme's buttons open a page's source: a solution, or without `lib`."""
+    for group in list(context.get("header_buttons", [])):
+        if group.get("label") != "launch-buttons":
+            continue
+        if pagename.startswith(FOLDER):  # the page's head has links to the exercise
+            context["header_buttons"].remove(group)
+        group["buttons"] = [b for b in group["buttons"] if b["text"] != "Colab"]
 
 
-# The list -----------------------------------------------------------------------------------------
+# The list -------------------------------------------------------------------------
 
 
 class ExerciseList(SphinxDirective):
@@ -265,7 +295,9 @@ class ExerciseList(SphinxDirective):
         listed = [self.html(_filters(known))]
         for chapter in sorted({each.chapter for each in known}):
             title = next(iter(headings(root, chapter)))
-            section = nodes.section(ids=[f"chapter-{chapter}"], classes=["exercise-chapter"])
+            section = nodes.section(
+                ids=[f"chapter-{chapter}"], classes=["exercise-chapter"]
+            )
             section += nodes.title("", f"Chapter {chapter}: {title}")
             section += self.html('<ul class="exercise-list">')
             for each in known:
@@ -277,7 +309,6 @@ class ExerciseList(SphinxDirective):
 
     def item(self, known: Exercise):
         """One <li>, with what the filters ask for as data."""
-        levels = LEVELS[LEVELS.index(known.levels[0]) : LEVELS.index(known.levels[-1]) + 1]
         text = f"""[{known.title}](../{FOLDER}{known.name}.ipynb)
 
 {known.about}
@@ -288,11 +319,9 @@ class ExerciseList(SphinxDirective):
 {_notebook_links(known.name, self.config.html_theme_options)}
 :::
 """
+        facts = f'data-chapter="{known.chapter}" data-minutes="{known.minutes}"'
         return [
-            self.html(
-                f'<li data-chapter="{known.chapter}" data-minutes="{known.minutes}" '
-                f'data-levels="{" ".join(levels)}">'
-            ),
+            self.html(f'<li {facts} data-levels="{" ".join(known.levels)}">'),
             *self.parse_text_to_nodes(text),
             self.html("</li>"),
         ]
@@ -302,17 +331,30 @@ class ExerciseList(SphinxDirective):
 
 
 def _filters(known: list[Exercise]) -> str:
+    """The form, which the script shows, and the line that says how much it is."""
+
     def select(label, name, options):
-        options = "".join(f'<option value="{value}">{text}</option>' for value, text in options)
-        return f'<label>{label} <select name="{name}">{options}</select></label>'
+        inside = "".join(
+            f'<option value="{v}">{text}</option>' for v, text in options
+        )
+        return f'<label>{label} <select name="{name}">{inside}</select></label>'
 
     chapters = sorted({each.chapter for each in known})
+    times = [(f"{least} {most}", text) for least, most, text in TIMES]
+    selects = [
+        select(
+            "Chapter",
+            "chapter",
+            [("", "all"), *zip(chapters, chapters, strict=True)],
+        ),
+        select(
+            "Difficulty", "level", [("", "any"), *zip(LEVELS, LEVELS, strict=True)]
+        ),
+        select("Time", "time", [("", "any"), *times]),
+    ]
     return (
-        '<form class="exercise-filters" hidden>'
-        + select("Chapter", "chapter", [("", "all"), *((n, n) for n in chapters)])
-        + select("Difficulty", "level", [("", "any"), *((level, level) for level in LEVELS)])
-        + select("Time", "time", [("", "any"), *((f"{a} {b}", text) for a, b, text in TIMES)])
-        + f'</form><p class="exercise-count" role="status">{total(known)}</p>'
+        f'<form class="exercise-filters" hidden>{"".join(selects)}</form>'
+        f'<p class="exercise-count" role="status">{total(known)}</p>'
     )
 
 
@@ -330,7 +372,9 @@ def add_script(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.connect("source-read", rearrange)
-    app.connect("html-page-context", drop_launch_buttons, priority=502)  # after the theme, 501
+    app.connect(
+        "html-page-context", launch_what_works, priority=502
+    )  # the theme's: 501
     app.connect("html-page-context", add_script)
     app.add_directive("exercise-list", ExerciseList)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
