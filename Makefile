@@ -20,7 +20,7 @@ test: $(READY)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lab: $(READY) exercises # OPEN=02_leverage.ipynb opens one
+lab: $(READY) # keeps what was written in exercises/; OPEN=02_leverage.ipynb opens one
 	$(BIN)/jupyter lab exercises/$(OPEN)
 
 comparison: $(READY)
