@@ -377,7 +377,7 @@ def test_the_command_on_the_page_opens_the_notebook(opened):
     command = page.locator(".exercise-links pre").inner_text().split()
     assert command[:2] == ["make", "lab"]
     steps = subprocess.run(
-        ["make", "-n", "-o", ".venv/.ready", *command[1:]],
+        ["make", "-n", "--no-print-directory", "-o", ".venv/.ready", *command[1:]],
         cwd=ROOT,
         capture_output=True,
         text=True,
