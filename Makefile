@@ -20,8 +20,8 @@ test: $(READY)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lab: $(READY) exercises
-	$(BIN)/jupyter lab exercises
+lab: $(READY) # keeps what was written in exercises/; OPEN=02_leverage.ipynb opens one
+	$(BIN)/jupyter lab exercises/$(OPEN)
 
 comparison: $(READY)
 	$(BIN)/python tools/comparison.py

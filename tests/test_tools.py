@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
 import notebooks
 import pytest
+import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import exercises
@@ -63,7 +65,10 @@ def book(tmp_path):
 def test_exercise_has_the_stub_and_nothing_of_the_solution(book):
     made = (book / "exercises" / "01_toy.ipynb").read_text("utf-8")
     assert "secret" not in made
-    assert nbformat.reads(made, 4).cells[1].source == "def f(x):\n    # your code here\n    pass"
+    cells = nbformat.reads(made, 4).cells
+    assert cells[0].source == "A statement."
+    assert cells[1].source == exercises.install_cell().source
+    assert cells[2].source == "def f(x):\n    # your code here\n    pass"
     assert exercises.differences(book) == []
 
 
@@ -78,6 +83,40 @@ def test_edited_missing_and_left_over_exercises_are_reported(book):
         "exercises/01_toy.ipynb is missing",
         "exercises/01_old.ipynb has no solution",
     ]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("exercises/*.ipynb")), ids=lambda p: p.stem)
+def test_first_code_cell_of_an_exercise_is_locked_and_installs(path):
+    first = next(cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+    assert first.source == exercises.install_cell().source
+    assert first.metadata.nbgrader.locked and not first.metadata.editable
+    assert not first.metadata.nbgrader.grade and not first.metadata.nbgrader.solution
+
+
+def test_solutions_install_nothing():
+    for path in notebooks.all_notebooks():
+        assert "%pip" not in path.read_text("utf-8"), path.name
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_install_cell_calls_pip_once_and_only_where_lib_is_missing(present):
+    """In a shell of its own, where `pip` only tells what it was asked for."""
+    program = f"""
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.register_magic_function(lambda line: print("pip", line), magic_name="pip")
+if not {present}:
+    sys.modules["lib"] = None  # what an import looks at first: None says there is no such module
+shell.run_cell({exercises.install_cell().source!r}).raise_error()
+"""
+    command = [sys.executable, "-c", program]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["sphinx"]["config"]
+    repository = config["html_theme_options"]["repository_url"]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    asked = "" if present else f"pip install --quiet git+{repository}@v{version}\n"
+    assert told == asked
 
 
 def test_a_second_run_changes_nothing(tmp_path):
