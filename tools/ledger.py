@@ -6,6 +6,7 @@ check has no equation, or the page is not what it would write.
 
 import argparse
 import ast
+import functools
 import re
 import sys
 from dataclasses import dataclass
@@ -73,11 +74,21 @@ def chapters(root: Path) -> list[Path]:
     return sorted(root.glob("book/*.ipynb"))
 
 
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, modified: int) -> list:
+    return nbformat.read(path, as_version=4).cells
+
+
+def _cells(path: Path) -> list:
+    """The cells of a notebook, read again when it has changed."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
 def labels(root: Path) -> list[str]:
     """The labels of all displayed equations of the chapters, in order of appearance."""
     found = []
     for path in chapters(root):
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in _cells(path):
             if cell.cell_type == "markdown":
                 found += LABEL.findall(cell.source)
     return found
@@ -87,7 +98,7 @@ def unlabelled(root: Path) -> list[str]:
     """Displayed equations without a label, which no check could name."""
     found = []
     for path in chapters(root):
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in _cells(path):
             if cell.cell_type == "markdown":
                 ends = re.findall(r"^\$\$(.*)$", cell.source, re.MULTILINE)
                 found += [f"{path.stem}: $${end}" for end in ends[1::2] if "(eq-" not in end]
@@ -103,7 +114,7 @@ def checks(root: Path) -> list[Check]:
     found = []
     for path in chapters(root):
         section = ""
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in _cells(path):
             if cell.cell_type == "markdown":
                 headings = re.findall(r"^#{1,3} (.+)$", cell.source, re.MULTILINE)
                 section = headings[-1] if headings else section
