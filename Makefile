@@ -1,4 +1,5 @@
 # make book   build the pages and say which file to open
+# make pdf    the book as one PDF and one zip, beside the pages (a minute)
 # make test   everything CI runs
 # make lab    JupyterLab on the exercises
 # make comparison   the table of chapter 5, from nothing (a quarter of an hour)
@@ -9,11 +10,14 @@ READY := .venv/.ready
 # One thread per process: stored outputs, and the runs they are compared with, then agree on any machine.
 export OMP_NUM_THREADS := 1
 
-.PHONY: book test lab comparison bench exercises notebooks clean
+.PHONY: book pdf test lab comparison bench exercises notebooks clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -n --keep-going -q
 	@echo "Open file://$(CURDIR)/_build/html/index.html"
+
+pdf: book
+	$(BIN)/python tools/pdf.py
 
 test: $(READY)
 	$(BIN)/ruff check --quiet .

@@ -1,10 +1,10 @@
-"""Print the built book into one PDF, and put the site into one zip: `pdf.py [FOLDER]`.
+"""Put the built site into one zip, print it into one PDF, and link to both from the first page.
 
 All pages become one document, so that equations and sections are linked inside the file; Chromium
-prints it. Without FOLDER both files go beside the pages, where the first page links to them.
+prints it.
 """
 
-import argparse
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -19,6 +19,8 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
 NAME = "data-attribution-checked"
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+BASE = CONFIG["sphinx"]["config"]["html_baseurl"]
 
 STYLE = """
 @page { size: A4; margin: 18mm 17mm 20mm; }
@@ -77,8 +79,8 @@ def part(page: str, html: str, known: set[str]) -> BeautifulSoup:
                 element[key] = "#" + (
                     _anchor(target, address.fragment) if address.fragment else _anchor(target)
                 )
-            elif key == "href" and not (SITE / path).exists():
-                del element[key]
+            elif key == "href":  # not in the book: the index, a notebook to download
+                element[key] = BASE + path + (f"#{address.fragment}" if address.fragment else "")
             else:
                 element[key] = path
     for element in article.select("script, .headerlink, button.copybtn, .prev-next-footer"):
@@ -90,7 +92,7 @@ def document(site: Path = SITE) -> str:
     """The whole book as one page, to lie in the folder of the site."""
     names = pages()
     first = BeautifulSoup((site / f"{names[0]}.html").read_text("utf-8"), "html.parser")
-    title = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["title"]
+    title = CONFIG["title"]
     sheet = first.select_one("link[rel=stylesheet]")["href"].split("_static/")[1]
     parts = [
         str(part(name, (site / f"{name}.html").read_text("utf-8"), set(names))) for name in names
@@ -114,7 +116,7 @@ def write_pdf(target: Path, site: Path = SITE) -> None:
                 args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
             )
             page = browser.new_page(color_scheme="light")
-            page.goto(page_file.as_uri())
+            page.goto(page_file.as_uri(), timeout=300_000)
             page.evaluate("document.fonts.ready.then(() => true)")
             page.pdf(
                 path=target,
@@ -136,19 +138,29 @@ def write_zip(target: Path, site: Path = SITE) -> None:
         made = Path(folder, target.name)
         with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(site.rglob("*")):
-                if path.is_file() and path.suffix != ".zip":
+                if path.is_file() and path.suffix not in (".zip", ".pdf"):
                     archive.write(path, Path(NAME, path.relative_to(site)))
         shutil.move(made, target)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, nargs="?", default=SITE)
-    folder = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
-    write_pdf(folder / f"{NAME}.pdf")
-    write_zip(folder / f"{NAME}.zip")
+def write(site: Path = SITE) -> None:
+    """Both files beside the pages; then, and not before, the first page offers them."""
+    offered = re.compile(r'<p class="downloads">.*?</p>')
+    first = site / f"{pages()[0]}.html"
+    html = first.read_text("utf-8")
+    if len(offered.findall(html)) != 1:
+        raise ValueError(f'{first.name}: expected one <p class="downloads"> for the links')
+    first.write_text(offered.sub('<p class="downloads"></p>', html), "utf-8")  # none in the zip
+    kinds = {"pdf": write_pdf, "zip": write_zip}
+    links = []
+    for kind, make in kinds.items():
+        file = site / f"{NAME}.{kind}"
+        make(file, site)
+        size = f"{file.stat().st_size / 1e6:.0f} MB"
+        links.append(f'<a href="../{file.name}" download>{kind.upper()}</a>, {size}')
+    paragraph = f'<p class="downloads">The whole book to keep: {"; ".join(links)}.</p>'
+    first.write_text(offered.sub(paragraph, html), "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    write()
