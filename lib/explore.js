@@ -3,11 +3,14 @@
 // in the page. No dependencies; works on a static page and in Jupyter.
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
-  const make = (name, attributes, parent, text) => {
-    const node = document.createElementNS(SVG, name);
+  const set = (node, attributes) => {
     for (const [key, value] of Object.entries(attributes)) {
       node.setAttribute(key, typeof value === "number" ? Number(value.toFixed(1)) : value);
     }
+    return node;
+  };
+  const make = (name, attributes, parent, text) => {
+    const node = set(document.createElementNS(SVG, name), attributes);
     if (text !== undefined) node.textContent = text;
     if (parent) parent.appendChild(node);
     return node;
@@ -47,6 +50,21 @@
       spec.controls.slice(k + 1).reduce((size, control) => size * control.values.length, 1);
     const index = () => inputs.reduce((at, input, k) => at + stride(k) * Number(input.value), 0);
     let scales = [], quiet;
+
+    // What is grabbed stays while the picture under it is redrawn: a touch ends with its target.
+    const svg = make("svg", { role: "img", "aria-label": spec.alt });
+    const overlay = make("g", { class: "overlay" }, svg);
+    const reaches = draggable.map(() => make("rect", { class: "reach" }, overlay));
+    const cues = draggable.map((k) => {
+      const cue = make("g", { class: "cue" }, overlay);
+      for (const turn of { x: [0, 180], y: [90, 270], xy: [0, 90, 180, 270] }[spec.controls[k].drag]) {
+        make("path", { d: "M13,-4.5L19,0L13,4.5", transform: `rotate(${turn})` }, cue);
+      }
+      return cue;
+    });
+    const grips = draggable.map((k) =>
+      make("circle", { class: "grip", "data-control": String(k), r: 22 }, overlay));
+    canvas.replaceChildren(svg);
 
     function panel(svg, { x, y, xlabel, ylabel, title, xticks, yticks, marks: common }, marks,
       left, top, width, height) {
@@ -97,27 +115,22 @@
       const w = width / columns;
       const h = Math.min(Math.max(0.85 * w, 250), 360);
       const height = h * Math.ceil(spec.panels.length / columns);
-      const svg = make("svg", { width, height, viewBox: `0 0 ${width} ${height.toFixed(1)}`,
-        role: "img", "aria-label": spec.alt });
+      set(svg, { width, height, viewBox: `0 0 ${width} ${height.toFixed(1)}` });
+      const picture = make("g", {});
       scales = [];
-      spec.panels.forEach((description, k) => scales.push(panel(svg, description, frame.marks[k],
-        (k % columns) * w, Math.floor(k / columns) * h, w, h)));
-      for (const k of new Set(draggable.map((k) => spec.controls[k].panel))) {
-        make("rect", { class: "reach", ...scales[k].box }, svg);
-      }
+      spec.panels.forEach((description, k) => scales.push(panel(picture, description,
+        frame.marks[k], (k % columns) * w, Math.floor(k / columns) * h, w, h)));
       draggable.forEach((control, k) => {
-        const { drag, panel: at } = spec.controls[control];
-        const [cx, cy] = [scales[at].fx(frame.handles[k][0]), scales[at].fy(frame.handles[k][1])];
+        const { fx, fy, box } = scales[spec.controls[control].panel];
+        const [cx, cy] = [fx(frame.handles[k][0]), fy(frame.handles[k][1])];
         const seen = inputs[control].matches(":focus-visible") ? " focus" : "";
-        make("circle", { class: `handle${seen}`, cx, cy, r: 9 }, svg);
-        const arrows = make("g", { class: "cue" }, svg);
-        for (const turn of { x: [0, 180], y: [90, 270], xy: [0, 90, 180, 270] }[drag]) {
-          make("path", { d: "M13,-4.5L19,0L13,4.5",
-            transform: `translate(${cx.toFixed(1)},${cy.toFixed(1)}) rotate(${turn})` }, arrows);
-        }
-        make("circle", { class: "grip", "data-control": String(control), cx, cy, r: 22 }, svg);
+        make("circle", { class: `handle${seen}`, cx, cy, r: 9 }, picture);
+        set(reaches[k], box);
+        set(cues[k], { transform: `translate(${cx.toFixed(1)},${cy.toFixed(1)})` });
+        set(grips[k], { cx, cy });
       });
-      canvas.replaceChildren(svg);
+      while (svg.firstChild !== overlay) svg.firstChild.remove();
+      overlay.before(...picture.childNodes);
       readout.textContent = frame.readout;
       rows.forEach((row, k) => {
         const text = spec.controls[k].labels[Number(inputs[k].value)];
@@ -189,6 +202,9 @@
       inputs[held].focus({ preventScroll: true }); // from here the arrow keys go on
       drag(held, event);
     });
+    canvas.addEventListener("touchstart", (event) => { // in SVG, touch-action alone does not hold
+      if (event.target.dataset.control !== undefined) event.preventDefault();
+    }, { passive: false });
     canvas.addEventListener("mousedown", (event) => held !== null && event.preventDefault());
     canvas.addEventListener("pointermove", (event) => held !== null && drag(held, event));
     for (const end of ["pointerup", "pointercancel"]) {
