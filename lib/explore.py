@@ -67,7 +67,7 @@ def level_curves(
         level = ordered[(ordered.cumsum(0) < share).sum()].item()
         for curve in contours.lines(level):
             if len(curve) > 8:  # a speck of a few vertices is not worth its bytes
-                thin = curve[: -1 : max(1, len(curve) // 32)]
+                thin = curve[: -1 : max(1, len(curve) // 40)]
                 closed = np.vstack([thin, thin[:1]])
                 marks.append(line(*closed.T, role, "" if marks else label, dashed))
     return marks
