@@ -13,7 +13,7 @@ import torch
 from scipy.integrate import solve_ivp
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from torch.func import grad, hessian, vmap
+from torch.func import grad, jacrev, vmap
 
 from lib.data import figure_one, small_digits
 from lib.models import MLP
@@ -478,8 +478,8 @@ def test_danger_explorable_correlates_with_retraining(opened):
     phi = vmap(lambda w: each(w, *test)[query])(w)
     effects = (phi[1:] - phi[0]).numpy()
 
-    bend = hessian(lambda w: each(w, x, y).sum())(w[0]).detach().numpy()
-    pulls = torch.func.jacrev(lambda w: each(w, x, y))(w[0]).numpy()
+    bend = jacrev(grad(lambda w: each(w, x, y).sum()))(w[0]).numpy()
+    pulls = jacrev(lambda w: each(w, x, y))(w[0]).numpy()
     slope = grad(lambda w: each(w, *test)[query])(w[0]).numpy()
     for pressed in ("", "-----", "+" * 14):
         _press(figure, pressed)
@@ -693,7 +693,8 @@ def test_touch(opened):
     figure = opened("explore-leverage", viewport={"width": 360, "height": 740}, has_touch=True)
     page, control = figure.page, figure.locator("input")
     page.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
-    figure.locator(".explore-canvas").evaluate("e => e.scrollIntoView({block: 'center'})")
+    to_the_middle = "e => e.scrollIntoView({block: 'center'})"
+    figure.locator(".explore-canvas").evaluate(to_the_middle)
     touch = page.context.new_cdp_session(page)
 
     def swipe(x, y, right, down):
@@ -717,7 +718,8 @@ def test_touch(opened):
     page.wait_for_function("from => scrollY > from + 40", arg=scrolled)
     assert control.input_value() == before
 
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(500)  # until the page has come to rest
+    figure.locator(".explore-canvas").evaluate(to_the_middle)
     x, y = _centre(figure.locator(".grip"))
     page.touchscreen.tap(x + 60, y + 30)
     assert _centre(figure.locator(".grip"))[0] == pytest.approx(x + 60, abs=5)
