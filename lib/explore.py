@@ -1,7 +1,8 @@
 """Figures that move, on the static page and in Jupyter alike.
 
-A figure is a set of panels, one or two range controls, and one frame for each combination of their
-values, all computed here in Python; `explore.js` only draws. Drag the handle or use the control.
+A figure is a set of panels, a few range controls, and one frame for each combination of their
+values, all computed here in Python; `explore.js` only draws. Drag a handle or use its control. The
+frame one starts from is drawn here too, for paper and for pages without scripts.
 """
 
 import json
@@ -72,10 +73,34 @@ def level_curves(
     return marks
 
 
-def note(x: float, y: float, text: str, role: str = "ink") -> dict:
-    """A few words beside the point (x, y)."""
-    [x], [y] = _rounded("x", x), _rounded("y", y)
-    return {"kind": "note", "x": x, "y": y, "text": text, "role": _known(role)}
+def area(x, y, role: str = "a", label: str = "") -> dict:
+    """The inside of the polygon through the points (x, y), lightly filled."""
+    return _mark("area", x, y, role, label)
+
+
+def band(x, low, high, role: str = "a", label: str = "") -> dict:
+    """What lies between two curves over x, lightly filled."""
+    x, low, high = (np.asarray(v, dtype=float).reshape(-1) for v in (x, low, high))
+    return area(np.append(x, x[::-1]), np.append(low, high[::-1]), role, label)
+
+
+def note(
+    x: float, y: float, text: str, role: str = "ink", anchor: str = "start", lift: float = 8
+) -> dict:
+    """A few words beside the point (x, y): to its right, over it, or to its left.
+
+    anchor: "start", "middle" or "end".  lift: pixels by which they stand higher than the point.
+    """
+    [x], [y], [lift] = _rounded("x", x), _rounded("y", y), _rounded("lift", lift)
+    if anchor not in _ASIDE:
+        raise ValueError(f"anchor: expected one of {tuple(_ASIDE)}, got {anchor!r}")
+    place = {"kind": "note", "x": x, "y": y, "anchor": anchor, "lift": lift}
+    return place | {"text": text, "role": _known(role)}
+
+
+def decades(low: int, high: int) -> list[tuple[int, str]]:
+    """Ticks for an axis of log₁₀ values: at each whole k from low to high, labelled 10ᵏ."""
+    return [(k, f"{10.0**k:g}") for k in range(low, high + 1)]
 
 
 def _known(role: str) -> str:
@@ -93,7 +118,10 @@ def _mark(kind: str, x, y, role: str, label: str) -> dict:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: limits, labels, and the marks that every frame shares."""
+    """One pair of axes: limits, labels, and the marks that every frame shares.
+
+    xticks, yticks: pairs (place, words), such as `decades` gives; without them round numbers.
+    """
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -101,28 +129,39 @@ class Panel:
     ylabel: str
     title: str = ""
     marks: Sequence[dict] = ()
+    xticks: Sequence[tuple[float, str]] | None = None
+    yticks: Sequence[tuple[float, str]] | None = None
 
 
 @dataclass(frozen=True)
 class Control:
-    """One range control: a name, its values, and the value it starts from."""
+    """One range control: a name, its values, and the value it starts from.
+
+    labels: words for the values, where numbers say too little.  drag: "x", "y" or "xy" if the
+    control has a handle in the picture, which then follows the pointer along x, along y, or in the
+    plane.  panel: where that handle is.  play: a button that goes through the values.
+    """
 
     name: str
     values: Sequence[float]
     start: float
     form: str = "{:.3g}"
+    labels: Sequence[str] | None = None
+    drag: str = ""
+    panel: int = 0
+    play: bool = False
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What one setting of the controls shows: marks by panel, a sentence, perhaps a handle (x, y).
+    """What one setting of the controls shows.
 
-    Either every frame has a handle or none has.
+    marks: by panel.  readout: a sentence.  handles: a place (x, y) for each control with a `drag`.
     """
 
     marks: Sequence[Sequence[dict]]
     readout: str
-    handle: tuple[float, float] | None = None
+    handles: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -133,25 +172,59 @@ class Explorable:
     spec: dict = field(repr=False)
     caption: str = field(repr=False)
 
+    @property
+    def start(self) -> int:
+        """The number of the frame that the controls start from."""
+        at = 0
+        for control in self.spec["controls"]:
+            at = at * len(control["values"]) + control["start"]
+        return at
+
+    def picture(self, width: float = 672) -> str:
+        """The frame one starts from, drawn as `explore.js` draws it at this width in pixels."""
+        panels, frame = self.spec["panels"], self.spec["frames"][self.start]
+        columns = 1 if width < 560 else len(panels)
+        w = width / columns
+        h = min(max(0.85 * w, 250), 360)
+        height = h * math.ceil(len(panels) / columns)
+        out, scales = [], []
+        for k, (panel, marks) in enumerate(zip(panels, frame["marks"], strict=True)):
+            corner = (k % columns * w, k // columns * h)
+            drawn, scale = _draw_panel(panel, marks, corner, (w, h), f"{self.name}-clip-{k}")
+            out += drawn
+            scales.append(scale)
+        dragged = [control for control in self.spec["controls"] if control["drag"]]
+        for control, (x, y) in zip(dragged, frame["handles"], strict=True):
+            fx, fy = scales[control["panel"]]
+            out.append(_tag("circle", {"class": "handle", "cx": fx(x), "cy": fy(y), "r": 9}))
+        size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:.1f}"}
+        return _tag("svg", size | {"role": "img", "aria-label": self.spec["alt"]}, "".join(out))
+
     def _repr_html_(self) -> str:
-        start = 0
         controls = []
         for k, control in enumerate(self.spec["controls"]):
             at, many = control["start"], len(control["values"])
-            start = start * many + at
+            name = escape(control["name"])
+            play = f'<button type="button" hidden aria-label="Play: {name}">▶ Play</button>'
             controls.append(
-                f'<div class="explore-control"><label for="{self.name}-{k}">'
-                f'{escape(control["name"])}</label><input type="range" id="{self.name}-{k}" '
-                f'min="0" max="{many - 1}" step="1" value="{at}"><span>'
-                f"{escape(control['labels'][at])}</span></div>"
+                f'<div class="explore-control"><label for="{self.name}-{k}">{name}</label>'
+                f'<div class="explore-slide">{play if control["play"] else ""}'
+                f'<input type="range" id="{self.name}-{k}" min="0" max="{many - 1}" step="1" '
+                f'value="{at}" aria-valuetext="{escape(control["labels"][at])}"></div>'
+                f'<span class="explore-value">{escape(control["labels"][at])}</span></div>'
             )
-        data = json.dumps(self.spec, ensure_ascii=False, separators=(",", ":"))
+        longest = max(len(label) for c in self.spec["controls"] for label in c["labels"])
+        wide = f' style="--e-value: {longest / 2 + 0.5:g}rem"' if longest > 8 else ""
+        data = json.dumps(_packed(self.spec), ensure_ascii=False, separators=(",", ":"))
         data = data.replace("<", "\\u003c")  # nothing in it may end the script element
         return (
             f"<style>{(_HERE / 'explore.css').read_text()}</style>"
             f'<figure class="explore" id="{self.name}">'
-            f'<div class="explore-canvas"></div>{self._legend()}{"".join(controls)}'
-            f"<output>{escape(self.spec['frames'][start]['readout'])}</output>"
+            f'<div class="explore-canvas">{self.picture()}</div>'
+            f"{self._legend()}"
+            f'<div class="explore-controls"{wide}>{"".join(controls)}</div>'
+            f'<output aria-live="off">{escape(self.spec["frames"][self.start]["readout"])}</output>'
+            f'<span role="status"></span>'
             f"<figcaption>{escape(self.caption)}</figcaption>"
             f'<script type="application/json">{data}</script></figure>'
             f"<script>{(_HERE / 'explore.js').read_text()}</script>"
@@ -159,20 +232,115 @@ class Explorable:
 
     def _legend(self) -> str:
         seen = {}
-        groups = [p["marks"] for p in self.spec["panels"]] + self.spec["frames"][0]["marks"]
+        groups = [panel["marks"] for panel in self.spec["panels"]]
+        groups += self.spec["frames"][self.start]["marks"]
         for mark in (m for group in groups for m in group):
             if mark.get("label"):
                 seen.setdefault(mark["label"], mark)
+        shapes = {"line": "M0,6H24", "area": "M0,1H24V11H0Z", "points": "M12,6h0"}
         items = []
         for label, mark in seen.items():
-            shape = (
-                f'<path class="line {mark["role"]}" d="M0,6H24"/>'
-                if mark["kind"] == "line"
-                else f'<circle class="point {mark["role"]}" cx="12" cy="6" r="4"/>'
-            )
-            swatch = f'<svg width="24" height="12" aria-hidden="true">{shape}</svg>'
-            items.append(f"<li>{swatch}{escape(label)}</li>")
+            look = {"class": f"{mark['kind']} {mark['role']}", "d": shapes[mark["kind"]]}
+            look |= {"stroke-width": 8} if mark["kind"] == "points" else {}
+            box = {"width": 24, "height": 12, "aria-hidden": "true"}
+            items.append(f"<li>{_tag('svg', box, _tag('path', look))}{escape(label)}</li>")
         return f'<ul class="explore-legend">{"".join(items)}</ul>' if items else ""
+
+
+def _packed(spec: dict) -> dict:
+    """The same with equal marks, and equal columns of numbers, stored once."""
+    series, marks = {}, {}
+
+    def at(mark):
+        kept = {key: value for key, value in mark.items() if key != "label"}
+        for axis in "xy" if mark["kind"] != "note" else "":
+            kept[axis] = series.setdefault(tuple(mark[axis]), len(series))
+        return marks.setdefault(tuple(kept.items()), len(marks))
+
+    return {
+        "alt": spec["alt"],
+        "controls": spec["controls"],
+        "panels": [p | {"marks": [at(mark) for mark in p["marks"]]} for p in spec["panels"]],
+        "frames": [
+            frame | {"marks": [[at(mark) for mark in group] for group in frame["marks"]]}
+            for frame in spec["frames"]
+        ],
+        "marks": [dict(mark) for mark in marks],
+        "series": list(series),
+    }
+
+
+_ASIDE = {"start": 8, "middle": 0, "end": -8}
+
+
+def _tag(name: str, attributes: dict, inside: str = "") -> str:
+    def text(value):
+        return escape(value) if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
+
+    written = "".join(f' {key}="{text(value)}"' for key, value in attributes.items())
+    return f"<{name}{written}>{inside}</{name}>"
+
+
+def _ticks(ends: tuple[float, float], most: float) -> list[tuple[float, str]]:
+    low, high = ends
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(k for k in (1, 2, 5, 10) if k * power >= raw) * power
+    whole = range(math.ceil(low / step - 1e-9), math.floor((high + 1e-9) / step) + 1)
+    return [(k * step, f"{k * step:.6g}".replace("-", "−")) for k in whole]
+
+
+def _draw_panel(panel: dict, marks: list, corner: tuple, size: tuple, clip: str) -> tuple:
+    """The elements of one panel, and the two maps from numbers to pixels."""
+    (left, top), (width, height) = corner, size
+    x0, x1 = left + 56, left + width - 12
+    y0, y1 = top + height - 40, top + (26 if panel["title"] else 12)
+    (x_low, x_high), (y_low, y_high) = panel["x"], panel["y"]
+
+    def fx(v):
+        return x0 + (v - x_low) / (x_high - x_low) * (x1 - x0)
+
+    def fy(v):
+        return y0 - (v - y_low) / (y_high - y_low) * (y0 - y1)
+
+    box = _tag("rect", {"x": x0, "y": y1, "width": x1 - x0, "height": y0 - y1})
+    out = [_tag("clipPath", {"id": clip}, box)]
+    out.append(_tag("path", {"class": "axis", "d": f"M{x0:.1f},{y1:.1f}V{y0:.1f}H{x1:.1f}"}))
+
+    def text(words, **attributes):
+        named = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()}
+        out.append(_tag("text", named, escape(words)))
+
+    for t, words in panel["xticks"] or _ticks(panel["x"], max(3, (x1 - x0) / 75)):
+        out.append(
+            _tag("line", {"class": "axis", "x1": fx(t), "x2": fx(t), "y1": y0, "y2": y0 + 4})
+        )
+        text(words, x=fx(t), y=y0 + 16, text_anchor="middle")
+    for t, words in panel["yticks"] or _ticks(panel["y"], max(3, (y0 - y1) / 55)):
+        out.append(
+            _tag("line", {"class": "axis", "x1": x0 - 4, "x2": x0, "y1": fy(t), "y2": fy(t)})
+        )
+        text(words, x=x0 - 7, y=fy(t) + 4, text_anchor="end")
+    text(panel["xlabel"], class_="label", x=(x0 + x1) / 2, y=y0 + 34, text_anchor="middle")
+    turn = f"translate({left + 11:.1f},{(y0 + y1) / 2:.1f}) rotate(-90)"
+    text(panel["ylabel"], class_="label", text_anchor="middle", transform=turn)
+    if panel["title"]:
+        text(panel["title"], class_="title", x=x0, y=top + 15)
+    shapes = []
+    for mark in (m for m in (*panel["marks"], *marks) if m["kind"] != "note"):
+        pixels = [f"{fx(u):.1f},{fy(v):.1f}" for u, v in zip(mark["x"], mark["y"], strict=True)]
+        d = "".join(f"M{p}h0" for p in pixels)
+        if mark["kind"] != "points":
+            d = "M" * bool(pixels) + "L".join(pixels)
+        look = {"class": f"{mark['kind']} {mark['role']}", "d": d}
+        shapes.append(
+            _tag("path", look | ({"stroke-width": 2 * mark["size"]} if "size" in mark else {}))
+        )
+    out.append(_tag("g", {"clip-path": f"url(#{clip})"}, "".join(shapes)))
+    for mark in (m for m in (*panel["marks"], *marks) if m["kind"] == "note"):
+        x, y = fx(mark["x"]) + _ASIDE[mark["anchor"]], fy(mark["y"]) - mark["lift"]
+        text(mark["text"], class_=f"note {mark['role']}", x=x, y=y, text_anchor=mark["anchor"])
+    return out, (fx, fy)
 
 
 def explorable(
@@ -183,61 +351,64 @@ def explorable(
     *,
     alt: str,
     caption: str,
-    handle_panel: int = 0,
-    drag: str = "x",
 ) -> Explorable:
     """Compute every frame and return the figure; `frame` takes one value of each control.
 
-    alt: a sentence for those who do not see the picture.  drag: "x" if the handle is followed along
-    x only, "xy" if in the plane; the last control is the one that dragging moves.
+    alt: a sentence for those who do not see the picture.
     """
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         raise ValueError(f"name: expected letters, digits, - and _, got {name!r}")
-    if drag not in ("x", "xy"):
-        raise ValueError(f"drag: expected 'x' or 'xy', got {drag!r}")
     if not controls:
         raise ValueError("controls: expected at least one")
     if not panels:
         raise ValueError("panels: expected at least one")
-    count("handle_panel", handle_panel, least=0, most=len(panels) - 1)
     for panel in panels:
         for ends in (panel.x, panel.y):
             if len(ends) != 2 or not -np.inf < ends[0] < ends[1] < np.inf:
                 raise ValueError(f"panels: expected limits (low, high), got {ends}")
-    described = []
-    for control in controls:
-        values = list(control.values)
-        if control.start not in values:
-            raise ValueError(f"start: expected one of the values of {control.name!r}")
-        described.append(
-            {
-                "name": control.name,
-                "values": _rounded("values", values),
-                "labels": [control.form.format(v).replace("-", "−") for v in values],
-                "start": values.index(control.start),
-            }
-        )
+    described = [_described(control, len(panels)) for control in controls]
+    dragged = sum(bool(control.drag) for control in controls)
     frames = []
     for setting in product(*(control.values for control in controls)):
         one = frame(*setting)
         if len(one.marks) != len(panels):
             many = len(one.marks)
             raise ValueError(f"frame: expected marks for {len(panels)} panels, got {many}")
+        if len(one.handles) != dragged:
+            many = len(one.handles)
+            raise ValueError(f"handles: expected one a control with drag, {dragged}; got {many}")
         frames.append(
             {
                 "marks": [list(marks) for marks in one.marks],
                 "readout": _typeset(one.readout),
-                "handle": None if one.handle is None else _rounded("handle", one.handle),
+                "handles": [_rounded("handles", place) for place in one.handles],
             }
         )
-    if len({one["handle"] is None for one in frames}) == 2:
-        raise ValueError("handle: expected one in every frame or in none")
     spec = {
         "alt": alt,
         "panels": [asdict(panel) | {"marks": list(panel.marks)} for panel in panels],
         "controls": described,
         "frames": frames,
-        "handle_panel": handle_panel,
-        "drag": drag,
     }
     return Explorable(name, spec, caption)
+
+
+def _described(control: Control, panels: int) -> dict:
+    values = list(control.values)
+    if control.start not in values:
+        raise ValueError(f"start: expected one of the values of {control.name!r}")
+    if control.drag not in ("", "x", "y", "xy"):
+        raise ValueError(f"drag: expected '', 'x', 'y' or 'xy', got {control.drag!r}")
+    count("panel", control.panel, least=0, most=panels - 1)
+    labels = control.labels or [control.form.format(v).replace("-", "−") for v in values]
+    if len(labels) != len(values):
+        raise ValueError(f"labels: expected one a value of {control.name!r}, {len(values)}")
+    return {
+        "name": control.name,
+        "values": _rounded("values", values),
+        "labels": list(labels),
+        "start": values.index(control.start),
+        "drag": control.drag,
+        "panel": control.panel,
+        "play": control.play,
+    }

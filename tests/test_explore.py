@@ -2,12 +2,25 @@
 
 import json
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 
-from lib.explore import Control, Frame, Panel, explorable, level_curves, line, note, points
+from lib.explore import (
+    Control,
+    Frame,
+    Panel,
+    area,
+    band,
+    decades,
+    explorable,
+    level_curves,
+    line,
+    note,
+    points,
+)
 
 NAN = float("nan")
 PANELS = [
@@ -20,7 +33,7 @@ def frame(k, c):
     return Frame(
         [[line([0, 1], [k, c], label="a < b")], [points([c], [k])]],
         f"leave-one-out at {k:g}, {1e-5:g}",
-        (k, c),
+        [(k, c)],
     )
 
 
@@ -28,7 +41,10 @@ def make(**changes):
     given = {
         "name": "fig-1",
         "panels": PANELS,
-        "controls": [Control("k", [-1, 0], 0), Control("c", [0.5, 2, 3], 2, "{:.1f}")],
+        "controls": [
+            Control("k", [-1, 0], 0),
+            Control("c", [0.5, 2, 3], 2, "{:.1f}", drag="xy", panel=1, play=True),
+        ],
         "frame": frame,
         "alt": "</script><b>",
         "caption": "x < y",
@@ -37,28 +53,90 @@ def make(**changes):
 
 
 def test_one_frame_for_each_setting_the_last_control_fastest():
-    spec = make(handle_panel=1, drag="xy").spec
-    assert [f["handle"] for f in spec["frames"]] == [[k, c] for k in (-1, 0) for c in (0.5, 2, 3)]
+    figure = make()
+    spec = figure.spec
+    assert [f["handles"] for f in spec["frames"]] == [
+        [[k, c]] for k in (-1, 0) for c in (0.5, 2, 3)
+    ]
     assert [f["marks"][0][0]["y"] for f in spec["frames"]][3] == [0, 0.5]
     k, c = spec["controls"]
-    assert k == {"name": "k", "values": [-1, 0], "labels": ["−1", "0"], "start": 1}
-    assert c == {"name": "c", "values": [0.5, 2, 3], "labels": ["0.5", "2.0", "3.0"], "start": 1}
-    assert (spec["handle_panel"], spec["drag"]) == (1, "xy")
+    still = {"drag": "", "panel": 0, "play": False}
+    assert k == {"name": "k", "values": [-1, 0], "labels": ["−1", "0"], "start": 1} | still
+    moves = {"drag": "xy", "panel": 1, "play": True}
+    labels = ["0.5", "2.0", "3.0"]
+    assert c == {"name": "c", "values": [0.5, 2, 3], "labels": labels, "start": 1} | moves
+    assert figure.start == 4
     assert spec["panels"][0]["x"] == (0, 1) and spec["panels"][0]["ylabel"] == "place"
     assert spec["panels"][0]["marks"][0]["label"] == "zero"
     assert spec["frames"][0]["readout"] == "leave-one-out at −1, 1e−05"
 
 
+def test_labels_may_be_words():
+    control = Control("k", [0, 1], 0, labels=["short", "long"])
+    assert make(**ONE | {"controls": [control]}).spec["controls"][0]["labels"] == ["short", "long"]
+
+
 def test_page():
     page = make()._repr_html_()
     assert 'id="fig-1"' in page and "<figcaption>x &lt; y</figcaption>" in page
-    assert "<output>leave-one-out at 0, 1e−05</output>" in page
-    assert 'min="0" max="2" step="1" value="1"><span>2.0</span>' in page
+    assert '<output aria-live="off">leave-one-out at 0, 1e−05</output>' in page
+    assert 'min="0" max="2" step="1" value="1" aria-valuetext="2.0">' in page
+    assert page.count('<button type="button" hidden aria-label="Play: c">') == 1
     legend = re.search(r'<ul class="explore-legend">.*?</ul>', page)[0]
     assert re.findall(r"</svg>(.*?)</li>", legend) == ["zero", "a &lt; b"]
+
+
+def test_what_the_page_stores_is_the_figure():
+    page = make()._repr_html_()
     data = re.search(r'<script type="application/json">(.*?)</script>', page, re.S)[1]
-    assert json.loads(data) == json.loads(json.dumps(make().spec))
     assert "<" not in data
+    stored, spec = json.loads(data), json.loads(json.dumps(make().spec))
+
+    def marks(places):
+        found = [dict(stored["marks"][k]) for k in places]
+        for mark in found:
+            mark |= {axis: stored["series"][mark[axis]] for axis in "xy"}
+        return found
+
+    def unlabelled(group):
+        return [{key: v for key, v in mark.items() if key != "label"} for mark in group]
+
+    for one, frame in zip(stored["frames"], spec["frames"], strict=True):
+        assert [marks(group) for group in one["marks"]] == [unlabelled(g) for g in frame["marks"]]
+        assert (one["readout"], one["handles"]) == (frame["readout"], frame["handles"])
+    for one, panel in zip(stored["panels"], spec["panels"], strict=True):
+        assert one == panel | {"marks": one["marks"]}
+        assert marks(one["marks"]) == unlabelled(panel["marks"])
+    assert stored["controls"] == spec["controls"] and stored["alt"] == spec["alt"]
+    assert len(stored["series"]) == len({tuple(column) for column in stored["series"]})
+    assert len(stored["marks"]) == len({json.dumps(mark) for mark in stored["marks"]}) == 1 + 6 + 6
+
+
+def test_picture():
+    svg = ElementTree.fromstring(make().picture(672))
+    assert (svg.get("width"), svg.get("height"), svg.get("viewBox")) == (
+        "672",
+        "285.6",
+        "0 0 672 285.6",
+    )
+    assert svg.get("aria-label") == "</script><b>"
+    [handle] = svg.iter("circle")
+    x, y = float(handle.get("cx")), float(handle.get("cy"))  # at (0, 2) of the second panel
+    assert (x, y) == pytest.approx((336 + 56, 285.6 - 40 - 2 * (285.6 - 40 - 12)), abs=0.06)
+    slant = [e.get("d") for e in svg.iter("path") if e.get("class") == "line a"]
+    top, bottom = 26, 285.6 - 40  # from (0, 0) to (1, 2): half way up, then out at the top
+    half = (top + bottom) / 2
+    assert slant == [f"M56.0,{half:.1f}L324.0,{half - (bottom - top):.1f}"]
+    assert [e.text for e in svg.iter("text") if e.get("class") == "title"] == ["left"]
+    sides = [e.text for e in svg.iter("text") if e.get("text-anchor") == "end"]
+    assert sides == ["−1", "0", "1", "0", "0.5", "1"]
+
+
+def test_a_narrow_picture_has_its_panels_one_below_the_other():
+    svg = ElementTree.fromstring(make().picture(300))
+    assert (svg.get("width"), svg.get("height")) == ("300", "510")
+    [handle] = svg.iter("circle")
+    assert (handle.get("cx"), handle.get("cy")) == ("56", str(470 - 2 * (470 - 267)))
 
 
 def test_marks():
@@ -71,7 +149,18 @@ def test_marks():
     }
     assert points([0], [1 / 3], size=2)["y"] == [0.3333] and points([0], [1])["size"] == 4
     assert points([0], [1], size=2)["size"] == 2
-    assert note(1, 2, "here", "b") == {"kind": "note", "x": 1, "y": 2, "text": "here", "role": "b"}
+    assert area([0, 1, 1], [0, 0, 1], "c")["kind"] == "area"
+    assert band([0, 1], [2, 3], [4, 5]) == area([0, 1, 1, 0], [2, 3, 5, 4])
+    assert note(1, 2, "here", "b", "end", lift=-4) == {
+        "kind": "note",
+        "x": 1,
+        "y": 2,
+        "text": "here",
+        "role": "b",
+        "anchor": "end",
+        "lift": -4,
+    }
+    assert decades(-2, 1) == [(-2, "0.01"), (-1, "0.1"), (0, "1"), (1, "10")]
 
 
 def _gaussian_grid(side, reach=6.0):
@@ -107,7 +196,7 @@ ONE = {"panels": PANELS[:1], "controls": [Control("k", [0, 1], 0)], "frame": sta
 
 def test_without_handle_or_legend():
     figure = make(**ONE | {"panels": [Panel((0, 1), (0, 1), "", "")]})
-    assert figure.spec["frames"][1] == {"marks": [[]], "readout": "", "handle": None}
+    assert figure.spec["frames"][1] == {"marks": [[]], "readout": "", "handles": []}
     assert "<ul" not in figure._repr_html_()
 
 
@@ -126,8 +215,11 @@ def test_without_handle_or_legend():
         ("nodes", lambda: level_curves(_gaussian_grid(5)[0].flip(1), torch.ones(25))),
         ("name", lambda: make(name='a" b')),
         ("name", lambda: make(name="")),
-        ("drag", lambda: make(drag="y")),
-        ("handle_panel", lambda: make(handle_panel=2)),
+        ("anchor", lambda: note(0, 0, "", anchor="left")),
+        ("lift", lambda: note(0, 0, "", lift=NAN)),
+        ("drag", lambda: make(**ONE | {"controls": [Control("k", [0], 0, drag="z")]})),
+        ("panel", lambda: make(**ONE | {"controls": [Control("k", [0], 0, panel=1)]})),
+        ("labels", lambda: make(**ONE | {"controls": [Control("k", [0], 0, labels=["a", "b"])]})),
         ("panels", lambda: make(panels=[])),
         ("panels", lambda: make(panels=[Panel((1, 0), (0, 1), "", "")])),
         ("panels", lambda: make(panels=[Panel((0, NAN), (0, 1), "", "")])),
@@ -137,11 +229,9 @@ def test_without_handle_or_legend():
         ("start", lambda: make(controls=[Control("k", [], 0)])),
         ("values", lambda: make(**ONE | {"controls": [Control("k", [0, NAN], 0)]})),
         ("frame", lambda: make(frame=lambda k, c: Frame([[]], ""))),
-        ("handle", lambda: make(**ONE | {"frame": lambda k: Frame([[]], "", (NAN, 0))})),
-        (
-            "handle",
-            lambda: make(**ONE | {"frame": lambda k: Frame([[]], "", (0, 0) if k else None)}),
-        ),
+        ("handles", lambda: make(**ONE | {"frame": lambda k: Frame([[]], "", [(0, 0)])})),
+        ("handles", lambda: make(frame=lambda k, c: Frame([[], []], ""))),
+        ("handles", lambda: make(frame=lambda k, c: Frame([[], []], "", [(NAN, 0)]))),
     ],
 )
 def test_bad_input_is_named(name, call):
