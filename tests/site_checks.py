@@ -99,7 +99,8 @@ def faults_of_page(browser, url: str, site: str, *, quick: bool = False) -> list
         page.emulate_media(color_scheme="dark")
         page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
         # Of what axe checks, the theme changes colours alone.
-        in_colour = _faults_of_access(page, runOnly=["cat.color"])
+        rules = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
+        in_colour = _faults_of_access(page, runOnly=rules)
         faults += [f"dark: {fault}" for fault in in_colour]
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 800})
