@@ -83,7 +83,7 @@ def part(page: str, html: str, known: set[str]) -> BeautifulSoup:
                 element[key] = BASE + path + (f"#{address.fragment}" if address.fragment else "")
             else:
                 element[key] = path
-    for element in article.select("script, .headerlink, button.copybtn, .prev-next-footer"):
+    for element in article.select("script, source, .headerlink, button.copybtn"):
         element.decompose()
     return article
 
