@@ -12,7 +12,7 @@ REPAIRS = (
     # The arrow that opens a chapter's list of pages has no name.
     (
         re.compile(r'<summary><span class="toctree-toggle"'),
-        '<summary aria-label="Pages of this chapter"><span class="toctree-toggle"',
+        '<summary aria-label="Its pages"><span class="toctree-toggle"',
     ),
     (
         '<nav class="bd-toc-nav page-toc">',
@@ -20,11 +20,6 @@ REPAIRS = (
     ),
     # A role since withdrawn from the standard, for the entries of a list.
     (' role="doc-biblioentry"', ' role="listitem"'),
-    # Two names for one thing: the element says what it is.
-    (
-        '<main id="main-content" class="bd-main" role="main">',
-        '<main id="main-content" class="bd-main">',
-    ),
 )
 
 
