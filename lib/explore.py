@@ -139,7 +139,8 @@ class Control:
 
     labels: words for the values, where numbers say too little.  drag: "x", "y" or "xy" if the
     control has a handle in the picture, which then follows the pointer along x, along y, or in the
-    plane.  panel: where that handle is.  play: a button that goes through the values.
+    plane.  panel: where that handle is.  play: a button that goes through the values.  between: the
+    frame can be computed at any number between the least and the greatest value (see `live`).
     """
 
     name: str
@@ -150,6 +151,7 @@ class Control:
     drag: str = ""
     panel: int = 0
     play: bool = False
+    between: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,8 @@ class Explorable:
     name: str
     spec: dict = field(repr=False)
     caption: str = field(repr=False)
+    frame: Callable[..., Frame] = field(repr=False)
+    settings: Sequence[Control] = field(repr=False)
 
     @property
     def start(self) -> int:
@@ -180,9 +184,12 @@ class Explorable:
             at = at * len(control["values"]) + control["start"]
         return at
 
-    def picture(self, width: float = 672) -> str:
-        """The frame one starts from, drawn as `explore.js` draws it at this width in pixels."""
-        panels, frame = self.spec["panels"], self.spec["frames"][self.start]
+    def picture(self, width: float = 672, frame: dict | None = None) -> str:
+        """A frame, the one to start from if not given, drawn as `explore.js` draws it.
+
+        width: in pixels.
+        """
+        panels, frame = self.spec["panels"], frame or self.spec["frames"][self.start]
         columns = 1 if width < 560 else len(panels)
         w = width / columns
         h = min(max(0.85 * w, 250), 360)
@@ -229,6 +236,47 @@ class Explorable:
             f'<script type="application/json">{data}</script></figure>'
             f"<script>{(_HERE / 'explore.js').read_text()}</script>"
         )
+
+    def live(self):
+        """The figure with widgets that compute anew when moved, for Jupyter: an ipywidgets.VBox.
+
+        Controls made with `between` take any number, not only those that the page has frames for.
+        """
+        import ipywidgets  # pages do without
+
+        sliders = []
+        for control, described in zip(self.settings, self.spec["controls"], strict=True):
+            look = {
+                "value": control.start,
+                "description": control.name,
+                "style": {"description_width": "12rem"},
+                "layout": ipywidgets.Layout(width="40rem", max_width="100%"),
+                "continuous_update": False,
+            }
+            if control.between:
+                ends = {"min": min(control.values), "max": max(control.values)}
+                step = (ends["max"] - ends["min"]) / 1000
+                slider = ipywidgets.FloatSlider(**ends, step=step, readout_format=".4g", **look)
+            else:
+                pairs = list(zip(described["labels"], control.values, strict=True))
+                slider = ipywidgets.SelectionSlider(options=pairs, **look)
+            sliders.append(slider)
+        shown = ipywidgets.HTML()
+
+        def draw(_=None):
+            values = [slider.value for slider in sliders]
+            frame = _computed(self.frame, values, self.spec["panels"], self.spec["controls"])
+            shown.value = (
+                f"<style>{(_HERE / 'explore.css').read_text()}</style>"
+                f'<figure class="explore"><div class="explore-canvas">{self.picture(frame=frame)}'
+                f"</div>{self._legend()}<output>{escape(frame['readout'])}</output>"
+                f"<figcaption>{escape(self.caption)}</figcaption></figure>"
+            )
+
+        for slider in sliders:
+            slider.observe(draw, "value")
+        draw()
+        return ipywidgets.VBox([shown, *sliders])
 
     def _legend(self) -> str:
         seen = {}
@@ -367,30 +415,28 @@ def explorable(
             if len(ends) != 2 or not -np.inf < ends[0] < ends[1] < np.inf:
                 raise ValueError(f"panels: expected limits (low, high), got {ends}")
     described = [_described(control, len(panels)) for control in controls]
-    dragged = sum(bool(control.drag) for control in controls)
-    frames = []
-    for setting in product(*(control.values for control in controls)):
-        one = frame(*setting)
-        if len(one.marks) != len(panels):
-            many = len(one.marks)
-            raise ValueError(f"frame: expected marks for {len(panels)} panels, got {many}")
-        if len(one.handles) != dragged:
-            many = len(one.handles)
-            raise ValueError(f"handles: expected one a control with drag, {dragged}; got {many}")
-        frames.append(
-            {
-                "marks": [list(marks) for marks in one.marks],
-                "readout": _typeset(one.readout),
-                "handles": [_rounded("handles", place) for place in one.handles],
-            }
-        )
-    spec = {
-        "alt": alt,
-        "panels": [asdict(panel) | {"marks": list(panel.marks)} for panel in panels],
-        "controls": described,
-        "frames": frames,
+    axes = [asdict(panel) | {"marks": list(panel.marks)} for panel in panels]
+    settings = product(*(control.values for control in controls))
+    frames = [_computed(frame, values, axes, described) for values in settings]
+    spec = {"alt": alt, "panels": axes, "controls": described, "frames": frames}
+    return Explorable(name, spec, caption, frame, tuple(controls))
+
+
+def _computed(frame: Callable[..., Frame], values, panels: list, controls: list) -> dict:
+    """What `frame` says at these values, ready to be drawn."""
+    one = frame(*values)
+    if len(one.marks) != len(panels):
+        many = len(one.marks)
+        raise ValueError(f"frame: expected marks for {len(panels)} panels, got {many}")
+    dragged = sum(bool(control["drag"]) for control in controls)
+    if len(one.handles) != dragged:
+        many = len(one.handles)
+        raise ValueError(f"handles: expected one a control with drag, {dragged}; got {many}")
+    return {
+        "marks": [list(marks) for marks in one.marks],
+        "readout": _typeset(one.readout),
+        "handles": [_rounded("handles", place) for place in one.handles],
     }
-    return Explorable(name, spec, caption)
 
 
 def _described(control: Control, panels: int) -> dict:

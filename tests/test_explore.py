@@ -237,3 +237,38 @@ def test_without_handle_or_legend():
 def test_bad_input_is_named(name, call):
     with pytest.raises(ValueError, match=rf"^{name}: "):
         call()
+
+
+def test_live_computes_at_values_that_have_no_frame():
+    asked = []
+
+    def watched(k, c):
+        asked.append((k, c))
+        return frame(k, c)
+
+    controls = [
+        Control("k", [-1, 0], 0),
+        Control("c", [0.0, 0.5, 1.0], 0.5, drag="xy", panel=1, between=True),
+    ]
+    box = explorable("fig-1", PANELS, controls, watched, alt="Two.", caption="What.").live()
+    shown, first, second = box.children
+    assert "leave-one-out at 0, 1e−05" in shown.value
+    before = len(asked)
+    second.value = 0.123
+    first.value = -1
+    assert asked[before:] == [(0, 0.123), (-1, 0.123)]
+    assert "leave-one-out at −1, 1e−05" in shown.value
+    first.value = 0
+    svg = ElementTree.fromstring(re.search("<svg[^>]*role=.img.*?</svg>", shown.value)[0])
+    [handle] = [element for element in svg if element.get("class") == "handle"]
+    top, bottom = 12, 0.85 * 336 - 40  # of the second panel, whose axis goes from 0 to 1
+    assert float(handle.get("cx")) == pytest.approx(336 + 56, abs=0.1)
+    assert float(handle.get("cy")) == pytest.approx(bottom - 0.123 * (bottom - top), abs=0.1)
+
+
+def test_live_offers_the_values_there_are_where_no_others_can_be_computed():
+    figure = make()
+    first = figure.live().children[1]
+    assert [value for _, value in first.options] == [-1, 0]
+    with pytest.raises(Exception, match="Invalid selection"):
+        first.value = -0.5
