@@ -64,7 +64,10 @@ def narrow(figure: Figure) -> str | None:
 
 
 def style() -> None:
-    """Vector figures on a transparent ground, without dates or random ids, in safe colours.
+    """Vector figures on white, without dates or random ids, in safe colours.
+
+    White, for in Jupyter's dark theme black lettering on nothing would be lost. The pages turn
+    figures over in the dark, white into the colour of the page.
 
     In a notebook each is stored twice: as it stands, and as `narrow` draws it.
     """
@@ -73,9 +76,9 @@ def style() -> None:
             "svg.hashsalt": "book",
             "figure.figsize": (7.2, 3.2),
             "figure.constrained_layout.use": True,
-            "figure.facecolor": "none",
+            "figure.facecolor": "white",
             "axes.facecolor": "none",
-            "savefig.facecolor": "none",
+            "savefig.facecolor": "white",
             "legend.frameon": False,
             "font.size": 10.5,
             "axes.titlesize": 11,

@@ -1,4 +1,4 @@
-"""Figures for telephones: `lib.figures` stores each twice, and a narrow page takes the other one."""
+"""Figures for telephones: `lib.figures` stores each twice, and a narrow page takes the other."""
 
 import hashlib
 import os
