@@ -194,10 +194,11 @@ class Explorable:
         w = width / columns
         h = min(max(0.85 * w, 250), 360)
         height = h * math.ceil(len(panels) / columns)
+        clip = f"{self.name}-live" if frame is not self.spec["frames"][self.start] else self.name
         out, scales = [], []
         for k, (panel, marks) in enumerate(zip(panels, frame["marks"], strict=True)):
             corner = (k % columns * w, k // columns * h)
-            drawn, scale = _draw_panel(panel, marks, corner, (w, h), f"{self.name}-clip-{k}")
+            drawn, scale = _draw_panel(panel, marks, corner, (w, h), f"{clip}-clip-{k}")
             out += drawn
             scales.append(scale)
         dragged = [control for control in self.spec["controls"] if control["drag"]]
@@ -254,9 +255,14 @@ class Explorable:
                 "continuous_update": False,
             }
             if control.between:
-                ends = {"min": min(control.values), "max": max(control.values)}
-                step = (ends["max"] - ends["min"]) / 1000
-                slider = ipywidgets.FloatSlider(**ends, step=step, readout_format=".4g", **look)
+                low, high = min(control.values), max(control.values)
+                look["readout_format"] = ".4g"
+                if 0 < low < high / 20:
+                    ends = {"min": math.log10(low), "max": math.log10(high)}
+                    slider = ipywidgets.FloatLogSlider(**ends, step=0.01, **look)
+                else:
+                    step = (high - low) / 1000
+                    slider = ipywidgets.FloatSlider(min=low, max=high, step=step, **look)
             else:
                 pairs = list(zip(described["labels"], control.values, strict=True))
                 slider = ipywidgets.SelectionSlider(options=pairs, **look)

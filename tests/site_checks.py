@@ -1,5 +1,7 @@
 """What is asked of every built page, in a browser and in its links."""
 
+import gzip
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -7,6 +9,11 @@ from urllib.parse import unquote, urlsplit
 from axe_playwright_python.sync_playwright import Axe
 
 WIDTHS = (320, 360, 768)
+
+FIRST_VISIT = 250_000
+"""Bytes, packed, that a page may load on a first visit beside scripts and explorables."""
+
+_EXPLORABLE = re.compile(r'<figure class="explore".*?</figure>|<script>.*?</script>', re.DOTALL)
 
 _FAULTS_OF_CONTENT = r"""() => {
   const faults = [];
@@ -75,10 +82,28 @@ def _faults_of_access(page, **options) -> list[str]:
     ]
 
 
-def faults_of_page(browser, url: str, site: str, *, quick: bool = False) -> list[str]:
+def weight(paths: set[str], folder: Path) -> dict[str, int]:
+    """Bytes, packed, of the files loaded, without scripts and what explorables carry with them."""
+    found = {}
+    for path in paths:
+        file = folder / unquote(path).lstrip("/")
+        if not file.is_file() or file.suffix == ".js":
+            continue
+        if file.suffix == ".html":
+            text = _EXPLORABLE.sub("", file.read_text("utf-8"))
+            found[file.name] = len(gzip.compress(text.encode(), 6))
+        else:
+            packs = file.suffix in (".css", ".svg")
+            body = file.read_bytes()
+            found[file.name] = len(gzip.compress(body, 6) if packs else body)
+    return found
+
+
+def faults_of_page(browser, url: str, site: str, *, folder: Path | None = None) -> list[str]:
     """Open url and list what is wrong with it; all that it loads must lie under `site`.
 
-    quick: leave out the widths and what axe checks.
+    folder: where the files of the site are. Without it widths, weight and what axe checks are left
+    out.
     """
     faults = []
     # Without motion nothing is caught halfway between two colours.
@@ -95,7 +120,9 @@ def faults_of_page(browser, url: str, site: str, *, quick: bool = False) -> list
         if response.status >= 400:
             faults.append(f"status {response.status}: {response.url}")
 
+    paths = set()
     page.on("request", on_request)
+    page.on("requestfinished", lambda request: paths.add(urlsplit(request.url).path))
     page.on("response", on_response)
     page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
     page.on("pageerror", lambda error: faults.append(f"script: {error}"))
@@ -106,7 +133,11 @@ def faults_of_page(browser, url: str, site: str, *, quick: bool = False) -> list
     page.goto(url, wait_until="load")
     page.evaluate("document.fonts.ready.then(() => true)")
     faults += page.evaluate(_FAULTS_OF_CONTENT)
-    if not quick:
+    if folder:
+        loads = weight(paths, folder)
+        if sum(loads.values()) > FIRST_VISIT:
+            heaviest = sorted(loads.items(), key=lambda at: -at[1])[:5]
+            faults.append(f"weight: {sum(loads.values())} bytes, most of them {heaviest}")
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 800})
             faults += page.evaluate(_FAULTS_OF_WIDTH)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pdf import pages
-from site_checks import faults_of_dark_mode, faults_of_links, faults_of_page
+from site_checks import faults_of_dark_mode, faults_of_links, faults_of_page, weight
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,13 +18,30 @@ def test_the_book_builds_without_a_warning(build):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_page_from_a_server(browser, server, page):
-    assert faults_of_page(browser, f"{server}/{page}.html", server) == []
+def test_page_from_a_server(browser, server, site, page):
+    assert faults_of_page(browser, f"{server}/{page}.html", server, folder=site) == []
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page_from_the_disk(browser, site, page):
-    assert faults_of_page(browser, f"{site.as_uri()}/{page}.html", site.as_uri(), quick=True) == []
+    assert faults_of_page(browser, f"{site.as_uri()}/{page}.html", site.as_uri()) == []
+
+
+_LETTERING = """() => [...document.querySelectorAll("article .cell_output img")].map(image => {
+  const box = image.closest(".output, figure");
+  return [image.currentSrc.slice(-40), image.clientWidth / image.naturalWidth,
+          box.scrollWidth > box.clientWidth];
+})"""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("book/0")])
+def test_lettering_of_figures_is_legible_on_a_telephone(browser, site, page):
+    opened = browser.new_page(viewport={"width": 320, "height": 700})
+    opened.goto(f"{site.as_uri()}/{page}.html")
+    found = opened.evaluate(_LETTERING)
+    opened.close()
+    # Figures are lettered in 10.5 points, 14 pixels: 10 of them are left, or the drawing scrolls.
+    assert [one for one in found if one[1] < 0.7 and not one[2]] == []
 
 
 def test_dark_mode(browser, server):
@@ -81,8 +99,22 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 def test_a_bad_page_is_reported(browser, tmp_path, harm, reported):
     html = GOOD_PAGE.replace(*harm, 1) if harm else GOOD_PAGE
     (tmp_path / "page.html").write_text(html, "utf-8")
-    faults = faults_of_page(browser, f"{tmp_path.as_uri()}/page.html", tmp_path.as_uri())
+    address = tmp_path.as_uri()
+    faults = faults_of_page(browser, f"{address}/page.html", address, folder=tmp_path)
     assert any(fault.startswith(reported) for fault in faults) if harm else faults == []
+
+
+def test_a_heavy_page_is_reported(tmp_path):
+    noise = np.random.default_rng(0).bytes(400_000)
+    (tmp_path / "picture.png").write_bytes(noise)
+    (tmp_path / "drawing.svg").write_text("<svg>" + " " * 400_000, "utf-8")
+    (tmp_path / "big.js").write_bytes(noise)
+    explorable = f'<figure class="explore">{noise.hex()}</figure>'
+    (tmp_path / "page.html").write_text(f"<p>Text</p>{explorable}", "utf-8")
+    weighed = weight({"/page.html", "/big.js", "/picture.png", "/drawing.svg"}, tmp_path)
+    assert weighed["picture.png"] == 400_000
+    assert set(weighed) == {"page.html", "picture.png", "drawing.svg"}
+    assert weighed["page.html"] < 100 and weighed["drawing.svg"] < 1000
 
 
 def test_a_bad_link_is_reported(tmp_path):

@@ -7,13 +7,13 @@ prints it.
 import re
 import shutil
 import zipfile
+from html import escape, unescape
 from pathlib import Path
 from posixpath import dirname, join, normpath
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import yaml
-from bs4 import BeautifulSoup
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,51 +52,53 @@ def _anchor(page: str, place: str = "") -> str:
     return f"{page}--{place}".replace("/", "-")
 
 
-def part(page: str, html: str, known: set[str]) -> BeautifulSoup:
+def _address(page: str, address: str, known: set[str], asset: bool) -> str:
+    """Where a link or a picture of one page leads, seen from the document of all."""
+    parts = urlsplit(address)
+    if parts.scheme or parts.netloc:
+        return address
+    path = normpath(join(dirname(page), parts.path)) if parts.path else f"{page}.html"
+    target = path.removesuffix(".html")
+    if asset:
+        return path
+    if target in known:
+        return f"#{_anchor(target, parts.fragment) if parts.fragment else _anchor(target)}"
+    # Not in the book: the index, a notebook to download.
+    return BASE + path + (f"#{parts.fragment}" if parts.fragment else "")
+
+
+ARTICLE = re.compile(r"<article.*?>(.*)</article>", re.DOTALL)
+DROPPED = re.compile(r'<script\b.*?</script>|<a class="headerlink".*?</a>|<source\b.*?>', re.DOTALL)
+ATTRIBUTE = re.compile(r' (id|for|aria-labelledby|aria-describedby|clip-path|src|href)="([^"]*)"')
+
+
+def part(page: str, html: str, known: set[str]) -> str:
     """The text of one page with its ids made its own, links to known pages kept inside."""
-    soup = BeautifulSoup(html, "html.parser")
-    article = soup.select_one("article")
-    article["id"] = _anchor(page)
-    article["class"] = [*article.get("class", []), "book-part"]
-    for element in article.find_all(id=True):
-        element["id"] = _anchor(page, element["id"])
-    for element in article.find_all(attrs={"for": True}):
-        element["for"] = _anchor(page, element["for"])
-    for element in article.find_all(True):
-        for key in ("clip-path", "aria-labelledby", "aria-describedby"):
-            if key in element.attrs:
-                value = element[key].replace("url(#", f"url(#{_anchor(page)}")
-                element[key] = value if "url(" in value else _anchor(page, value)
-        for key in ("src", "href"):
-            if key not in element.attrs:
-                continue
-            address = urlsplit(element[key])
-            if address.scheme or address.netloc:
-                continue
-            path = normpath(join(dirname(page), address.path)) if address.path else f"{page}.html"
-            target = path.removesuffix(".html")
-            if key == "href" and target in known:
-                element[key] = "#" + (
-                    _anchor(target, address.fragment) if address.fragment else _anchor(target)
-                )
-            elif key == "href":  # not in the book: the index, a notebook to download
-                element[key] = BASE + path + (f"#{address.fragment}" if address.fragment else "")
-            else:
-                element[key] = path
-    for element in article.select("script, .headerlink, button.copybtn, .prev-next-footer"):
-        element.decompose()
-    return article
+
+    def rewritten(match: re.Match) -> str:
+        key, value = match[1], unescape(match[2])
+        if key in ("src", "href"):
+            value = _address(page, value, known, asset=key == "src")
+        elif key == "clip-path":
+            value = value.replace("url(#", f"url(#{_anchor(page)}")
+        else:
+            value = _anchor(page, value)
+        return f' {key}="{escape(value)}"'
+
+    text = DROPPED.sub("", ARTICLE.search(html)[1])
+    return (
+        f'<article class="bd-article book-part" id="{_anchor(page)}">'
+        f"{ATTRIBUTE.sub(rewritten, text)}</article>"
+    )
 
 
 def document(site: Path = SITE) -> str:
     """The whole book as one page, to lie in the folder of the site."""
     names = pages()
-    first = BeautifulSoup((site / f"{names[0]}.html").read_text("utf-8"), "html.parser")
+    first = (site / f"{names[0]}.html").read_text("utf-8")
     title = CONFIG["title"]
-    sheet = first.select_one("link[rel=stylesheet]")["href"].split("_static/")[1]
-    parts = [
-        str(part(name, (site / f"{name}.html").read_text("utf-8"), set(names))) for name in names
-    ]
+    sheet = re.search(r'href="[^"]*_static/(bundle\.css[^"]*)"', first)[1]
+    parts = [part(name, (site / f"{name}.html").read_text("utf-8"), set(names)) for name in names]
     return (
         f'<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
         f'<title>{title}</title><link rel="stylesheet" href="_static/{sheet}">'

