@@ -32,7 +32,7 @@ def narrow(figure: Figure) -> str | None:
     if len(grids) != 1 or None in grids or grids != {g for g in grids if g.nrows == 1}:
         return None
     [grid] = grids
-    plots = any(len(axis.get_xticks()) for axis in specs)
+    plots = any(len(axis.get_xticks()) + len(axis.get_yticks()) for axis in specs)
     columns = 1 if plots else min(4, grid.ncols)
     rows = -(-grid.ncols // columns)
     width, height = figure.get_size_inches()
@@ -41,12 +41,20 @@ def narrow(figure: Figure) -> str | None:
     else:
         row = height * _NARROW_INCHES * grid.ncols / width / columns
     stacked = GridSpec(rows, columns, figure=figure)
-    legends = {legend: legend._ncols for legend in figure.legends}
+    legends = list(figure.legends)
     labelled = {axis: axis.yaxis.get_tick_params().get("labelleft", True) for axis in specs}
     try:
         figure.set_size_inches(_NARROW_INCHES, row * rows)
-        for legend in legends:
-            legend.set_ncols(2)
+        for legend in legends:  # its columns cannot be set anew
+            legend.set(visible=False, in_layout=False)
+            words = [text.get_text() for text in legend.get_texts()]
+            figure.legend(
+                legend.legend_handles,
+                words,
+                title=legend.get_title().get_text(),
+                loc="outside lower center",
+                ncols=2,
+            )
         for axis, spec in specs.items():
             axis.set_subplotspec(stacked[spec.colspan.start])
             if plots:  # those that read a shared scale off their neighbour
@@ -59,8 +67,10 @@ def narrow(figure: Figure) -> str | None:
         for axis, spec in specs.items():
             axis.set_subplotspec(spec)
             axis.tick_params(labelleft=labelled[axis])
-        for legend, many in legends.items():
-            legend.set_ncols(many)
+        for legend in figure.legends[len(legends) :]:
+            legend.remove()
+        for legend in legends:
+            legend.set(visible=True, in_layout=True)
 
 
 def style() -> None:
