@@ -18,7 +18,12 @@
 
   const ticks = ([low, high], most) => {
     const raw = (high - low) / most, power = 10 ** Math.floor(Math.log10(raw));
-    const step = [1, 2, 5, 10].find((k) => k * power >= raw) * power;
+    const steps = [0.2, 0.5, 1, 2, 5, 10].map((k) => k * power);
+    const count = (step) =>
+      Math.floor((high + 1e-9) / step) - Math.ceil(low / step - 1e-9) + 1;
+    let at = steps.findIndex((step) => step >= raw);
+    if (count(steps[at]) < 3) at -= 1; // one number alone tells no scale
+    const step = steps[at];
     const out = [];
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9; k++) {
       const value = Number((k * step).toPrecision(6));
@@ -256,8 +261,17 @@
     draw();
   }
 
-  for (const root of document.querySelectorAll(".explore:not([data-started])")) {
-    root.dataset.started = "yes";
-    start(root);
+  // Until a figure is near it stays the picture that it is: pages open sooner.
+  const near = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      start(target);
+      target.dataset.started = "yes";
+    }
+  }, { rootMargin: "400px" });
+  for (const root of document.querySelectorAll(".explore:not([data-seen])")) {
+    root.dataset.seen = "yes";
+    near.observe(root);
   }
 })();

@@ -339,9 +339,16 @@ def _ticks(ends: tuple[float, float], most: float) -> list[tuple[float, str]]:
     low, high = ends
     raw = (high - low) / most
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(k for k in (1, 2, 5, 10) if k * power >= raw) * power
-    whole = range(math.ceil(low / step - 1e-9), math.floor((high + 1e-9) / step) + 1)
-    return [(k * step, f"{k * step:.6g}".replace("-", "−")) for k in whole]
+    steps = [k * power for k in (0.2, 0.5, 1, 2, 5, 10)]
+    at = next(k for k, step in enumerate(steps) if step >= raw)
+
+    def multiples(step):
+        return range(math.ceil(low / step - 1e-9), math.floor((high + 1e-9) / step) + 1)
+
+    if len(multiples(steps[at])) < 3:  # one number alone tells no scale
+        at -= 1
+    step = steps[at]
+    return [(k * step, f"{k * step:.6g}".replace("-", "−")) for k in multiples(step)]
 
 
 def _draw_panel(panel: dict, marks: list, corner: tuple, size: tuple, clip: str) -> tuple:

@@ -19,7 +19,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, GREY = (
 NARROW = "application/vnd.attribution-book.narrow+svg"
 """The kind of output that holds a figure as a telephone shows it; other front ends pass it over."""
 
-_NARROW_INCHES = 4.2
+_NARROW_INCHES = 4.0
 
 
 def narrow(figure: Figure) -> str | None:
@@ -43,8 +43,10 @@ def narrow(figure: Figure) -> str | None:
     stacked = GridSpec(rows, columns, figure=figure)
     legends = list(figure.legends)
     labelled = {axis: axis.yaxis.get_tick_params().get("labelleft", True) for axis in specs}
+    spread = figure.get_layout_engine().get()["hspace"]
     try:
         figure.set_size_inches(_NARROW_INCHES, row * rows)
+        figure.get_layout_engine().set(hspace=0.1 if plots else spread)
         for legend in legends:  # its columns cannot be set anew
             legend.set(visible=False, in_layout=False)
             words = [text.get_text() for text in legend.get_texts()]
@@ -64,6 +66,7 @@ def narrow(figure: Figure) -> str | None:
         return drawn.getvalue()
     finally:
         figure.set_size_inches(width, height)
+        figure.get_layout_engine().set(hspace=spread)
         for axis, spec in specs.items():
             axis.set_subplotspec(spec)
             axis.tick_params(labelleft=labelled[axis])

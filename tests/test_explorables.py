@@ -67,6 +67,8 @@ def opened(browser, site):
         page.goto(f"{site.as_uri()}/book/{FIGURES[name]}.html", wait_until="domcontentloaded")
         figure = page.locator(f"#{name}")
         figure.scroll_into_view_if_needed()
+        if options.get("java_script_enabled", True):
+            page.wait_for_selector(f"#{name}[data-started]")
         return figure
 
     yield open_

@@ -38,7 +38,7 @@ def test_panels_of_a_row_are_stacked_and_the_figure_stays_as_it_was():
     before = _svg(figure)
     stacked = narrow(figure)
     width, height = _inches(stacked)
-    assert width == pytest.approx(4.2) and height == pytest.approx(3 * 3)
+    assert width == pytest.approx(4) and height == pytest.approx(3 * 3)
     assert _svg(figure) == before
     told = [
         ['<g id="text_' in axis for axis in svg.split('<g id="matplotlib.axis_')[2::2]]
@@ -50,7 +50,7 @@ def test_panels_of_a_row_are_stacked_and_the_figure_stays_as_it_was():
 def test_a_single_panel_gets_narrower_but_not_flat():
     figure, axis = plt.subplots(figsize=(7, 3))
     axis.plot([0, 1])
-    assert _inches(narrow(figure)) == pytest.approx((4.2, 2.7))
+    assert _inches(narrow(figure)) == pytest.approx((4, 2.7))
 
 
 def test_pictures_without_ticks_stand_four_in_a_row():
@@ -58,8 +58,8 @@ def test_pictures_without_ticks_stand_four_in_a_row():
     for axis in axes:
         figures.digit(axis, np.zeros(64))
     width, height = _inches(narrow(figure))
-    assert width == pytest.approx(4.2)
-    assert height == pytest.approx(3 * 4.2 / 4 * (1 / 0.8))  # as tall for its width as before
+    assert width == pytest.approx(4)
+    assert height == pytest.approx(3 * 4 / 4 * (1 / 0.8))  # as tall for its width as before
 
 
 def test_several_rows_are_left_alone():
@@ -74,6 +74,6 @@ def test_a_notebook_stores_both():
         figures.style()
         figure, _ = plt.subplots()
         data, _ = shell.display_formatter.format(figure)
-        assert _inches(data[NARROW])[0] == pytest.approx(4.2)
+        assert _inches(data[NARROW])[0] == pytest.approx(4)
     finally:
         InteractiveShell.clear_instance()

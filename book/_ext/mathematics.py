@@ -16,9 +16,10 @@ from sphinx.ext.mathjax import html_visit_displaymath, html_visit_math
 from sphinx.util import logging
 
 FORMULA = re.compile(
-    r'(?P<before><(?P<tag>span|div) class="[^"]*\bmath\b[^"]*"[^>]*>'
+    r'(?P<open>\(?)(?P<before><(?P<tag>span|div) class="[^"]*\bmath\b[^"]*"[^>]*>'
     r'(?:\s*<span class="eqno">.*?</span>)?\s*)'
-    r"(?:\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\])(?P<after>\s*</(?P=tag)>)",
+    r"(?:\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\])(?P<after>\s*</(?P=tag)>)"
+    r"(?P<close>[.,;:!?)’”]*)",
     re.DOTALL,
 )
 GLYPH = re.compile(r"\\([0-9A-Fa-f]{1,6}) ?|(.)", re.DOTALL)
@@ -86,7 +87,11 @@ def typeset_pages(app, exception):
             if isinstance(html, dict):
                 log.warning("%s: %s in %s", page.stem, html["fault"], _formula(match)[0])
                 return match[0]
-            return match["before"] + html + match["after"]
+            html = match["before"] + html + match["after"]
+            aside = match["open"] or match["close"]
+            if aside and match["tag"] == "span":  # browsers break lines beside inline blocks
+                return f'<span class="unbroken">{match["open"]}{html}{match["close"]}</span>'
+            return match["open"] + html + match["close"]
 
         page.write_text(FORMULA.sub(replace, html), "utf-8")
     kept.write_text(json.dumps(formulas), "utf-8")

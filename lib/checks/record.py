@@ -5,7 +5,10 @@ The file is `.progress.json` beside the exercises, or where ATTRIBUTION_PROGRESS
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock
 
 _DEFAULT = Path(__file__).resolve().parents[2] / "exercises" / ".progress.json"
 
@@ -54,12 +57,31 @@ def _write(stored: dict) -> None:
         print(f"(progress not saved: {error})")
 
 
+def _change(how: Callable[[dict], bool]) -> None:
+    """Read, change and write the record with no other kernel in between; `how` says if to write."""
+    lock = FileLock(f"{_path()}.lock", timeout=10)
+    try:
+        _path().parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError:  # a folder that cannot be written: `_write` will say so
+        pass
+    try:
+        stored = read()
+        if how(stored):
+            _write(stored)
+    finally:
+        lock.release()
+
+
 def passed(part: str) -> None:
     """Record that a part was passed."""
-    stored = read()
-    if part not in stored["passed"]:
-        stored["passed"].append(part)
-        _write(stored)
+
+    def how(stored):
+        new = part not in stored["passed"]
+        stored["passed"] += [part] * new
+        return new
+
+    _change(how)
 
 
 def hints_seen(part: str) -> int:
@@ -69,10 +91,14 @@ def hints_seen(part: str) -> int:
 
 def saw_hint(part: str, number: int) -> None:
     """Record that the first `number` hints of a part were shown."""
-    stored = read()
-    if stored["hints"].get(part, 0) < number:
-        stored["hints"][part] = number
-        _write(stored)
+
+    def how(stored):
+        new = stored["hints"].get(part, 0) < number
+        if new:
+            stored["hints"][part] = number
+        return new
+
+    _change(how)
 
 
 def reset() -> None:
