@@ -1,5 +1,7 @@
 """The book in one PDF and in one zip."""
 
+import subprocess
+import sys
 import zipfile
 from urllib.parse import urlsplit
 
@@ -14,7 +16,11 @@ from test_site import PAGES
 @pytest.fixture(scope="module")
 def written(site):
     """The folder of the site, with both files in it; they are published with it."""
-    pdf.write(site)
+    # In a process of its own: this one may have a browser open, and Playwright allows one.
+    ran = subprocess.run(
+        [sys.executable, pdf.__file__], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
     return site
 
 
