@@ -1,6 +1,7 @@
 # make book   build the pages and say which file to open
 # make pdf    the book as one PDF and one zip, beside the pages (a minute)
 # make test   everything CI runs
+# make lighthouse   Lighthouse's full scores of every page, on a machine at rest (ten minutes)
 # make lab    JupyterLab on the exercises
 # make comparison   the table of chapter 5, from nothing (a quarter of an hour)
 # make bench        this book's functions beside other libraries (a quarter of an hour, own environments)
@@ -10,7 +11,7 @@ READY := .venv/.ready
 # One thread per process: stored outputs, and the runs they are compared with, then agree on any machine.
 export OMP_NUM_THREADS := 1
 
-.PHONY: book pdf test lab comparison bench exercises notebooks clean
+.PHONY: book pdf test lighthouse lab comparison bench exercises notebooks clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -n --keep-going -q
@@ -23,6 +24,9 @@ test: $(READY)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lighthouse: $(READY)
+	LIGHTHOUSE=whole $(BIN)/python -m pytest tests/test_lighthouse.py -rP
 
 lab: $(READY) # keeps what was written in exercises/; OPEN=02_leverage.ipynb opens one
 	$(BIN)/jupyter lab exercises/$(OPEN)
