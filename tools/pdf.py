@@ -109,7 +109,7 @@ def document(site: Path = SITE) -> str:
 
 def write_pdf(target: Path, site: Path = SITE) -> None:
     """Print the book."""
-    page_file = site / f"{NAME}.print.html"
+    page_file = site / f"{NAME}.htm"  # not .html: it is no page of the site
     page_file.write_text(document(site), "utf-8")
     try:
         with sync_playwright() as playwright:
