@@ -8,13 +8,13 @@ from cycler import cycler
 from IPython import get_ipython
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = (
     "#0072b2", "#c4500a", "#00805f", "#a2417b", "#4a9fd4", "#7a828b",
 )  # fmt: skip
 """Okabe and Ito's palette, darkened where white paper needs it: told apart by everyone."""
-
 
 NARROW = "application/vnd.attribution-book.narrow+svg"
 """The kind of output that holds a figure as a telephone shows it; other front ends pass it over."""
@@ -23,15 +23,19 @@ _NARROW_INCHES = 4.0
 
 
 def narrow(figure: Figure) -> str | None:
-    """The figure as SVG with its panels below one another, or None if they are not one row.
+    """The figure as SVG with its panels below one another, or None if it is not such a row.
 
-    Pictures without ticks stand four in a row. The figure is left as it was.
+    That is one row of axes in `style`'s constrained layout. Pictures without ticks stand four in a
+    row. The figure is left as it was.
     """
+    layout = figure.get_layout_engine()
     specs = {axis: axis.get_subplotspec() for axis in figure.axes}
     grids = {spec and spec.get_gridspec() for spec in specs.values()}
-    if len(grids) != 1 or None in grids or grids != {g for g in grids if g.nrows == 1}:
+    if not isinstance(layout, ConstrainedLayoutEngine) or len(grids) != 1 or None in grids:
         return None
     [grid] = grids
+    if grid.nrows != 1:
+        return None
     plots = any(len(axis.get_xticks()) + len(axis.get_yticks()) for axis in specs)
     columns = 1 if plots else min(4, grid.ncols)
     rows = -(-grid.ncols // columns)
@@ -43,10 +47,10 @@ def narrow(figure: Figure) -> str | None:
     stacked = GridSpec(rows, columns, figure=figure)
     legends = list(figure.legends)
     labelled = {axis: axis.yaxis.get_tick_params().get("labelleft", True) for axis in specs}
-    spread = figure.get_layout_engine().get()["hspace"]
+    spread = layout.get()["hspace"]
     try:
         figure.set_size_inches(_NARROW_INCHES, row * rows)
-        figure.get_layout_engine().set(hspace=0.1 if plots else spread)
+        layout.set(hspace=0.1 if plots else spread)
         for legend in legends:  # its columns cannot be set anew
             legend.set(visible=False, in_layout=False)
             words = [text.get_text() for text in legend.get_texts()]
@@ -66,7 +70,7 @@ def narrow(figure: Figure) -> str | None:
         return drawn.getvalue()
     finally:
         figure.set_size_inches(width, height)
-        figure.get_layout_engine().set(hspace=spread)
+        layout.set(hspace=spread)
         for axis, spec in specs.items():
             axis.set_subplotspec(spec)
             axis.tick_params(labelleft=labelled[axis])

@@ -53,7 +53,7 @@ def opened(browser, site):
         page = contexts[-1].new_page()
         page.goto(f"{(site / name).as_uri()}.html{place}")
         if options.get("java_script_enabled", True):
-            page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise }")
+            page.evaluate("document.fonts.ready.then(() => true)")
         return page
 
     yield opened

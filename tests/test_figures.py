@@ -68,6 +68,12 @@ def test_several_rows_are_left_alone():
     assert narrow(plt.figure()) is None
 
 
+@pytest.mark.parametrize("layout", ["none", "tight"])
+def test_a_layout_of_the_reader_s_own_is_left_alone(layout):
+    figure, _ = plt.subplots(1, 2, layout=layout)
+    assert narrow(figure) is None
+
+
 def test_a_notebook_stores_both():
     shell = InteractiveShell.instance()
     try:

@@ -187,7 +187,7 @@ def test_formulas_on_the_sheet_are_those_of_the_chapters():
 
 def test_the_sheet_has_two_printed_sides(page, site):
     page.goto(f"{site.as_uri()}/book/cheat_sheet.html")
-    page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise }")
+    page.evaluate("document.fonts.ready.then(() => true)")
     printed = page.pdf(prefer_css_page_size=True)
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 2
 
@@ -231,7 +231,7 @@ def test_a_report_names_the_page_without_scripts(browser, site):
 
 def test_a_report_tells_the_section_and_what_was_clicked(page, site):
     page.goto(f"{site.as_uri()}/book/02_influence_functions.html")
-    page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise }")
+    page.evaluate("document.fonts.ready.then(() => true)")
     page.evaluate(
         "document.getElementById('what-leverage-is').scrollIntoView({behavior: 'instant'})"
     )

@@ -38,9 +38,7 @@ def main() -> None:
                 )
                 for name in arguments.pages or everything:
                     page.goto(f"{(SITE / name).as_uri()}.html")
-                    page.evaluate(
-                        "async () => { if (window.MathJax) await MathJax.startup.promise }"
-                    )
+                    page.evaluate("document.fonts.ready.then(() => true)")
                     page.wait_for_timeout(400)  # the sidebar slides in
                     target = arguments.folder / f"{name.replace('/', '-')}-{width}-{theme}.png"
                     page.screenshot(path=target, full_page=True)
