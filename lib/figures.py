@@ -23,45 +23,51 @@ _NARROW_INCHES = 4.0
 
 
 def narrow(figure: Figure) -> str | None:
-    """The figure as SVG with its panels below one another, or None if it is not such a row.
+    """The figure as SVG for a telephone, or None if it is not in `style`'s constrained layout.
 
-    That is one row of axes in `style`'s constrained layout. Pictures without ticks stand four in a
-    row. The figure is left as it was.
+    A row of panels is stacked; pictures without ticks stand four in a row; another grid keeps its
+    order. The legend of the figure, or of its only panel, goes below. The figure is left as it was.
     """
     layout = figure.get_layout_engine()
-    specs = {axis: axis.get_subplotspec() for axis in figure.axes}
-    grids = {spec and spec.get_gridspec() for spec in specs.values()}
-    if not isinstance(layout, ConstrainedLayoutEngine) or len(grids) != 1 or None in grids:
+    specs = {axis: spec for axis in figure.axes if (spec := axis.get_subplotspec())}
+    grids = {spec.get_gridspec() for spec in specs.values()}
+    if not isinstance(layout, ConstrainedLayoutEngine) or len(grids) != 1:
         return None
     [grid] = grids
-    if grid.nrows != 1:
-        return None
+    width, height = figure.get_size_inches()
+    in_a_row = grid.nrows == 1
     plots = any(len(axis.get_xticks()) + len(axis.get_yticks()) for axis in specs)
     columns = 1 if plots else min(4, grid.ncols)
     rows = -(-grid.ncols // columns)
-    width, height = figure.get_size_inches()
-    if plots:
-        row = max(2.7, min(height, height * _NARROW_INCHES * grid.ncols / width))
+    if not in_a_row:
+        tall = height
+    elif plots:
+        tall = rows * max(2.7, min(height, height * _NARROW_INCHES * grid.ncols / width))
     else:
-        row = height * _NARROW_INCHES * grid.ncols / width / columns
+        tall = rows * height * _NARROW_INCHES * grid.ncols / width / columns
     stacked = GridSpec(rows, columns, figure=figure)
     legends = list(figure.legends)
+    if len(specs) == 1:
+        legends += [legend for axis in specs if (legend := axis.get_legend())]
     labelled = {axis: axis.yaxis.get_tick_params().get("labelleft", True) for axis in specs}
     spread = layout.get()["hspace"]
+    below = []
     try:
-        figure.set_size_inches(_NARROW_INCHES, row * rows)
-        layout.set(hspace=0.1 if plots else spread)
+        figure.set_size_inches(_NARROW_INCHES, tall)
+        layout.set(hspace=0.1 if plots and in_a_row else spread)
         for legend in legends:  # its columns cannot be set anew
             legend.set(visible=False, in_layout=False)
-            words = [text.get_text() for text in legend.get_texts()]
-            figure.legend(
+            texts = legend.get_texts()
+            again = figure.legend(
                 legend.legend_handles,
-                words,
+                [text.get_text() for text in texts],
                 title=legend.get_title().get_text(),
                 loc="outside lower center",
                 ncols=2,
+                fontsize=texts[0].get_fontsize(),
             )
-        for axis, spec in specs.items():
+            below.append(again)
+        for axis, spec in specs.items() if in_a_row else ():
             axis.set_subplotspec(stacked[spec.colspan.start])
             if plots:  # those that read a shared scale off their neighbour
                 axis.tick_params(labelleft=True)
@@ -74,7 +80,7 @@ def narrow(figure: Figure) -> str | None:
         for axis, spec in specs.items():
             axis.set_subplotspec(spec)
             axis.tick_params(labelleft=labelled[axis])
-        for legend in figure.legends[len(legends) :]:
+        for legend in below:
             legend.remove()
         for legend in legends:
             legend.set(visible=True, in_layout=True)

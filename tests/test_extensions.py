@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from accessible import repair
 from lighten import scripts_last, used_rules, words_of
 from mathematics import FORMULA, typeset
+from narrow_figures import both_sides
 
 
 def test_formulas_become_markup_and_mathml():
@@ -116,6 +117,27 @@ def test_fonts_have_every_character_the_style_sheet_shows(site):
     assert len(shown) > 60
     in_mathematics = set().union(*(codes for name, codes in fonts.items() if "MJX" in name))
     assert {ord(glyph) for glyph in shown} <= in_mathematics
+
+
+def _read(caption: str, kind: str) -> str:
+    other = {"beside": "stacked", "stacked": "beside"}[kind]
+    return re.sub("<[^>]+>", "", re.sub(rf'<span class="{other}">.*?</span>', "", caption))
+
+
+@pytest.mark.parametrize(
+    ("beside", "stacked"),
+    [
+        ("Left: a. Right: b.", "Above: a. Below: b."),
+        ("Left, the one; right, the other.", "Above, the one; below, the other."),
+        ("Worse on the left.", "Worse above."),
+        ("The order is right, and most is left: all right.", None),
+    ],
+)
+def test_captions_say_where_panels_stand(beside, stacked):
+    both = both_sides(beside)
+    assert _read(both, "beside") == beside
+    assert _read(both, "stacked") == (stacked or beside)
+    assert both_sides(both) == both
 
 
 def test_icons_are_drawn_from_the_font(browser, server):

@@ -62,10 +62,27 @@ def test_pictures_without_ticks_stand_four_in_a_row():
     assert height == pytest.approx(3 * 4 / 4 * (1 / 0.8))  # as tall for its width as before
 
 
-def test_several_rows_are_left_alone():
-    figure, _ = plt.subplots(2, 2)
-    assert narrow(figure) is None
+def test_several_rows_keep_their_order_and_height():
+    figure, axes = plt.subplots(2, 2, figsize=(8, 5))
+    figure.colorbar(axes[0, 0].imshow(np.eye(2)), ax=axes[0, 0])
+    before = _svg(figure)
+    assert _inches(narrow(figure)) == pytest.approx((4, 5))
+    assert _svg(figure) == before
     assert narrow(plt.figure()) is None
+
+
+def test_the_legend_of_a_single_panel_goes_below_it():
+    figure, axis = plt.subplots(figsize=(7, 3))
+    axis.plot([0, 1], label="rising")
+    axis.legend()
+    before = _svg(figure)
+    stacked = narrow(figure)
+    assert _svg(figure) == before
+    low = [
+        max(float(y) for y in re.findall(r"translate\([\d.]+ ([\d.]+)\)", svg.split(mark)[1]))
+        for svg, mark in ((stacked, '<g id="legend'), (stacked.split('<g id="legend')[0], "axis_1"))
+    ]
+    assert low[0] > low[1]  # under the numbers of the horizontal axis
 
 
 @pytest.mark.parametrize("layout", ["none", "tight"])

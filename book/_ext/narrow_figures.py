@@ -1,4 +1,7 @@
-"""Figures for telephones: `lib.figures` stores each twice, and a narrow page takes the other."""
+"""Figures for telephones: `lib.figures` stores each twice, and a narrow page takes the other.
+
+There panels stand below one another, as those of the figures that move do, and captions say so.
+"""
 
 import hashlib
 import os
@@ -12,6 +15,21 @@ WIDTH = 575
 IMAGE = re.compile(
     r'(?<!-narrow\.svg">)<img\b[^>]*\bsrc="(?P<folder>[^"]*)(?P<name>[0-9a-f]{64})\.svg"[^>]*>'
 )
+CAPTION = re.compile(r"<figcaption\b.*?</figcaption>", re.DOTALL)
+SIDE = re.compile(r"\b(?:Left|Right)(?=[:,])|(?<=; )right(?=,)|\bon the (?:left|right)\b")
+STACKED = {"left": "above", "right": "below"}
+
+
+def both_sides(caption: str) -> str:
+    """A caption that says left and right where panels stand side by side, else above and below."""
+
+    def pair(match: re.Match) -> str:
+        beside = match[0]
+        below = STACKED[beside.split()[-1].lower()]
+        below = below.capitalize() if beside[0].isupper() else below
+        return f'<span class="beside">{beside}</span><span class="stacked">{below}</span>'
+
+    return caption if 'class="beside"' in caption else SIDE.sub(pair, caption)
 
 
 def narrow_figures(folder: Path) -> dict[str, str]:
@@ -58,7 +76,8 @@ def offer_narrow(app, exception):
 
     for page in out.rglob("*.html"):
         html = page.read_text("utf-8")
-        if (better := IMAGE.sub(both, html)) != html:
+        better = CAPTION.sub(lambda match: both_sides(match[0]), IMAGE.sub(both, html))
+        if better != html:
             page.write_text(better, "utf-8")
 
 
