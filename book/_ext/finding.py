@@ -19,7 +19,7 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 # What `Held._repr_html_` of lib/ledger.py stores in a notebook.
 HELD = re.compile(
     r'<div class="holds">'
-    r'(✓ <a href="[^"#]*#(?:equation-)?((?:eq|erratum)-[\w-]+)">.*?)</div>'
+    r'✓ (<a href="[^"#]*#(?:equation-)?((?:eq|erratum)-[\w-]+)">).*?</a> (.*?)</div>'
 )
 TAG = re.compile(r"<[^>]+>")
 
@@ -53,18 +53,28 @@ def report(repository: str, page: str, cell: str = "") -> str:
     return f"{repository}/issues/new?{urlencode({'template': 'erratum.yml', **known})}"
 
 
-def tie_to_ledger(body: str, ledger: str, reported) -> str:
-    """Give the line of a check an address, and links to its row and to the form."""
+def known_as(env, label: str) -> str:
+    """What readers call a labelled equation or erratum: its number or its title, as HTML."""
+    if label.startswith("erratum-"):
+        return f"Erratum “{escape(env.get_domain('std').labels[label][2])}”"
+    page, _ = env.get_domain("math").equations[label]
+    numbers = env.toc_fignumbers[page]["displaymath"][f"equation-{label}"]
+    return f"Equation ({'.'.join(map(str, numbers))})"
+
+
+def tie_to_ledger(body: str, ledger: str, reported, name) -> str:
+    """Give the line of a check the name of what holds, and links to its row and to the form."""
 
     def tied(found: re.Match) -> str:
-        line, label = found.groups()
+        link, label, rest = found.groups()
+        known = name(label)
         return (
-            f'<div class="holds" id="check-{label}">{line}'
+            f'<div class="holds" id="check-{label}">✓ {link}{known}</a> {rest}'
             ' <span class="holds-links">'
             f'<a href="{ledger}#ledger-{label}"'
-            f' aria-label="{label} in the ledger">ledger</a> '
+            f' aria-label="{known} in the ledger">ledger</a> '
             f'<a href="{escape(reported(label))}"'
-            f' aria-label="report a problem with {label}">report</a>'
+            f' aria-label="report a problem with {known}">report</a>'
             "</span></div>"
         )
 
@@ -104,6 +114,7 @@ def add_to_page(app, pagename, templatename, context, doctree):
             context["body"],
             pathto("book/ledger"),
             lambda label: report(repository, name, label),
+            lambda label: known_as(app.env, label),
         )
 
 
