@@ -20,13 +20,15 @@ NARROW = "application/vnd.attribution-book.narrow+svg"
 """The kind of output that holds a figure as a telephone shows it; other front ends pass it over."""
 
 _NARROW_INCHES = 4.0
+_HALF_A_LINE = 22  # letters of a legend that leave room for a second column
 
 
 def narrow(figure: Figure) -> str | None:
     """The figure as SVG for a telephone, or None if it is not in `style`'s constrained layout.
 
-    A row of panels is stacked; pictures without ticks stand four in a row; another grid keeps its
-    order. The legend of the figure, or of its only panel, goes below. The figure is left as it was.
+    Plots are stacked, column after column; a row of pictures, which have no ticks, is broken after
+    four; other grids keep their order. The legend of the figure, or of its only panel, goes below.
+    The figure is left as it was.
     """
     layout = figure.get_layout_engine()
     specs = {axis: spec for axis in figure.axes if (spec := axis.get_subplotspec())}
@@ -35,17 +37,21 @@ def narrow(figure: Figure) -> str | None:
         return None
     [grid] = grids
     width, height = figure.get_size_inches()
-    in_a_row = grid.nrows == 1
-    plots = any(len(axis.get_xticks()) + len(axis.get_yticks()) for axis in specs)
-    columns = 1 if plots else min(4, grid.ncols)
-    rows = -(-grid.ncols // columns)
-    if not in_a_row:
-        tall = height
-    elif plots:
-        tall = rows * max(2.7, min(height, height * _NARROW_INCHES * grid.ncols / width))
+    ticks = [len(axis.get_xticks()) + len(axis.get_yticks()) > 0 for axis in specs]
+    places = {}
+    if all(ticks):
+        ordered = sorted(specs, key=lambda axis: specs[axis].num1 % grid.ncols)
+        stacked = GridSpec(len(ordered), 1, figure=figure)
+        places = {axis: stacked[k] for k, axis in enumerate(ordered)}
+        row = height / grid.nrows
+        tall = len(ordered) * max(2.7, min(row, row * _NARROW_INCHES * grid.ncols / width))
+    elif not any(ticks) and grid.nrows == 1:
+        columns = min(4, grid.ncols)
+        stacked = GridSpec(-(-grid.ncols // columns), columns, figure=figure)
+        places = {axis: stacked[spec.num1] for axis, spec in specs.items()}
+        tall = stacked.nrows * height * _NARROW_INCHES * grid.ncols / width / columns
     else:
-        tall = rows * height * _NARROW_INCHES * grid.ncols / width / columns
-    stacked = GridSpec(rows, columns, figure=figure)
+        tall = height
     legends = list(figure.legends)
     if len(specs) == 1:
         legends += [legend for axis in specs if (legend := axis.get_legend())]
@@ -53,23 +59,26 @@ def narrow(figure: Figure) -> str | None:
     spread = layout.get()["hspace"]
     below = []
     try:
-        figure.set_size_inches(_NARROW_INCHES, tall)
-        layout.set(hspace=0.1 if plots and in_a_row else spread)
+        layout.set(hspace=0.1 if all(ticks) else spread)
         for legend in legends:  # its columns cannot be set anew
             legend.set(visible=False, in_layout=False)
             texts = legend.get_texts()
+            words = [text.get_text() for text in texts]
+            columns = 2 if max(map(len, words)) <= _HALF_A_LINE else 1
             again = figure.legend(
                 legend.legend_handles,
-                [text.get_text() for text in texts],
+                words,
                 title=legend.get_title().get_text(),
                 loc="outside lower center",
-                ncols=2,
+                ncols=columns,
                 fontsize=texts[0].get_fontsize(),
             )
             below.append(again)
-        for axis, spec in specs.items() if in_a_row else ():
-            axis.set_subplotspec(stacked[spec.colspan.start])
-            if plots:  # those that read a shared scale off their neighbour
+            tall += 0.2 * -(-len(words) // columns)
+        figure.set_size_inches(_NARROW_INCHES, tall)
+        for axis, place in places.items():
+            axis.set_subplotspec(place)
+            if all(ticks):  # those that read a shared scale off their neighbour
                 axis.tick_params(labelleft=True)
         drawn = StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None})

@@ -38,7 +38,7 @@ def test_panels_of_a_row_are_stacked_and_the_figure_stays_as_it_was():
     before = _svg(figure)
     stacked = narrow(figure)
     width, height = _inches(stacked)
-    assert width == pytest.approx(4) and height == pytest.approx(3 * 3)
+    assert width == pytest.approx(4) and height == pytest.approx(3 * 3 + 2 * 0.2)
     assert _svg(figure) == before
     told = [
         ['<g id="text_' in axis for axis in svg.split('<g id="matplotlib.axis_')[2::2]]
@@ -62,12 +62,25 @@ def test_pictures_without_ticks_stand_four_in_a_row():
     assert height == pytest.approx(3 * 4 / 4 * (1 / 0.8))  # as tall for its width as before
 
 
-def test_several_rows_keep_their_order_and_height():
+def test_several_rows_are_stacked_column_after_column():
     figure, axes = plt.subplots(2, 2, figsize=(8, 5))
-    figure.colorbar(axes[0, 0].imshow(np.eye(2)), ax=axes[0, 0])
-    before = _svg(figure)
+    names = {"first": axes[0, 0], "second": axes[1, 0], "third": axes[0, 1], "fourth": axes[1, 1]}
+    for name, axis in names.items():
+        axis.set_title(name)
+    figure.colorbar(axes[0, 0].pcolormesh(np.eye(2)), ax=axes[0, 0])
+    stacked = narrow(figure)
+    assert _inches(stacked) == pytest.approx((4, 4 * 2.7))
+    heights = [
+        float(re.search(r"translate\([\d.]+ ([\d.]+)\)", stacked.split(f"<!-- {name} -->")[1])[1])
+        for name in names
+    ]
+    assert heights == sorted(heights)
+
+
+def test_plots_among_pictures_keep_their_order_and_height():
+    figure, axes = plt.subplots(2, 2, figsize=(8, 5))
+    figures.digit(axes[0, 0], np.zeros(64))
     assert _inches(narrow(figure)) == pytest.approx((4, 5))
-    assert _svg(figure) == before
     assert narrow(plt.figure()) is None
 
 
