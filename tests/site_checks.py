@@ -40,7 +40,7 @@ _FAULTS_OF_WIDTH = r"""() => {
   const width = document.documentElement.clientWidth;
   const scrolls = (element) => {
     for (let at = element.parentElement; at && at !== document.body; at = at.parentElement)
-      if (getComputedStyle(at).overflowX !== "visible") return true;
+      if (!["visible", "clip"].includes(getComputedStyle(at).overflowX)) return true;
     return false;
   };
   const wide = [...document.querySelectorAll("article *")].find((element) => {

@@ -25,6 +25,7 @@ THEME = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["sphinx"]["con
 ]
 LIST = "book/exercises"
 PHONE = {"width": 360, "height": 740}
+TABLET = {"width": 768, "height": 1024}
 
 
 def notebook(name: str, folder: str = "solutions"):
@@ -45,11 +46,11 @@ def banks_parts(name: str) -> dict:
 
 @pytest.fixture
 def opened(browser, site):
-    """Opens a page of the site from the disk, on a phone unless something else is said."""
+    """Opens a page of the site from the disk, on a tablet unless something else is said."""
     contexts = []
 
     def opened(name: str, place: str = "", **options):
-        contexts.append(browser.new_context(**{"viewport": PHONE, **options}))
+        contexts.append(browser.new_context(**{"viewport": TABLET, **options}))
         page = contexts[-1].new_page()
         page.goto(f"{(site / name).as_uri()}.html{place}")
         if options.get("java_script_enabled", True):
@@ -185,6 +186,7 @@ def test_page_of_an_exercise(opened, site, name):
     assert not [line for line in hidden if line not in shown]
     assert shown.count("✓ Passed") >= len(known)
     assert shown.count("### ") == 0
+    page.set_viewport_size(PHONE)
     width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width[0] <= width[1]
     for image in article.locator("img").all():

@@ -276,7 +276,7 @@ def test_the_citation_has_the_version_of_the_library(extension):
 def test_a_stored_line_is_recognised(extension):
     finding = extension("finding")
     for label in ("eq-loo", "erratum-pull"):
-        [[_, found]] = finding.HELD.findall(Held(label, "1 < 2, as it should")._repr_html_())
+        [[_, found, _]] = finding.HELD.findall(Held(label, "1 < 2, as it should")._repr_html_())
         assert found == label
 
 

@@ -1,5 +1,5 @@
 // What is wider than the page scrolls in a box of its own; the keyboard must be able to reach it.
-// Only what is near the reader is measured: measuring makes the browser lay out what it passed over.
+// Measuring takes long pages a while on a telephone: it is done for what comes near the reader.
 (() => {
   const inline = "mjx-container:not([display])";
   const boxes =
@@ -34,23 +34,4 @@
     measure([...near]);
   }).observe(document.body);
   document.fonts.addEventListener("loadingdone", () => measure([...near]));
-})();
-
-// Sections not yet laid out have a height that is guessed. On a page seen before it is known, and
-// the browser, loading it again, comes back to the line that was read.
-(() => {
-  const sections = [...document.querySelectorAll("article.bd-article > section > section")];
-  const key = `heights ${location.pathname}`;
-  try {
-    const known = JSON.parse(sessionStorage.getItem(key)) || [];
-    sections.forEach((section, k) => {
-      if (known[k]) section.style.containIntrinsicBlockSize = `auto ${known[k]}px`;
-    });
-    addEventListener("pagehide", () => {
-      const heights = sections.map((section) => section.clientHeight);
-      sessionStorage.setItem(key, JSON.stringify(heights));
-    });
-  } catch {
-    // Where storage is not allowed, a guess must do.
-  }
 })();
