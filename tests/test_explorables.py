@@ -63,7 +63,9 @@ def opened(browser, site):
     def open_(name: str, **options):
         contexts.append(browser.new_context(**{"viewport": WINDOW} | options))
         page = contexts[-1].new_page()
-        page.route("**/mathjax/**", lambda route: route.abort())  # letters that arrive would push it
+        page.route(
+            "**/mathjax/**", lambda route: route.abort()
+        )  # letters that arrive would push it
         page.goto(f"{site.as_uri()}/book/{FIGURES[name]}.html", wait_until="domcontentloaded")
         figure = page.locator(f"#{name}")
         figure.scroll_into_view_if_needed()

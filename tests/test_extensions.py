@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -138,6 +139,20 @@ def test_captions_say_where_panels_stand(beside, stacked):
     assert _read(both, "beside") == beside
     assert _read(both, "stacked") == (stacked or beside)
     assert both_sides(both) == both
+
+
+@pytest.mark.parametrize("page", ["search", "book/intro", "book/notation"])
+def test_letters_of_formulas_are_there_before_the_first_layout(browser, site, server, page):
+    opened = browser.new_page()
+    told = []
+    opened.on("console", lambda line: told.append(line.text))
+    opened.goto(f"{server}/{page}.html", wait_until="load")
+    asked = opened.evaluate("[...document.querySelectorAll('link[rel=preload]')].map(a => a.href)")
+    typeset = opened.locator("mjx-container").count() > 0
+    opened.close()
+    assert len(asked) == (3 if typeset else 0)
+    assert all(Path(site, url.removeprefix(server).lstrip("/")).is_file() for url in asked)
+    assert [line for line in told if "preload" in line] == []
 
 
 def test_icons_are_drawn_from_the_font(browser, server):

@@ -129,7 +129,7 @@ def scripts_last(html: str) -> str:
     moved = [
         script
         for script in SCRIPT.findall(head)
-        if "data-cfasync" not in script  # sets the theme before anything is drawn
+        if "data-cfasync" not in script  # the theme and letters, before anything is drawn
     ]
     for script in moved:
         head = head.replace(script, "", 1)

@@ -24,6 +24,8 @@ FORMULA = re.compile(
 )
 GLYPH = re.compile(r"\\([0-9A-Fa-f]{1,6}) ?|(.)", re.DOTALL)
 FONTS = "output/chtml/fonts/woff-v2/"
+LETTERS = ("MathJax_Zero", "MathJax_Main-Regular", "MathJax_Math-Italic")
+FIRST_STYLE = '<link rel="stylesheet"'
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,22 @@ def _formula(match: re.Match) -> tuple[str, bool]:
     return unescape(match["display" if display else "inline"]).strip(), display
 
 
+def fonts_first(html: str, static: str) -> str:
+    """Ask for the letters at once: when they come after the first layout, all is laid out again.
+
+    By a script, for a page opened from the disk may not ask for them so.
+    """
+    if FIRST_STYLE not in html:
+        return html
+    script = (
+        '<script data-cfasync="false">if (location.protocol !== "file:")'
+        f" for (const name of {json.dumps(LETTERS)}) document.head.append(Object.assign("
+        'document.createElement("link"), { rel: "preload", as: "font", type: "font/woff", '
+        f'crossOrigin: "", href: `{static}/mathjax/{FONTS}${{name}}.woff` }}));</script>\n'
+    )
+    return html.replace(FIRST_STYLE, script + FIRST_STYLE, 1)
+
+
 def typeset_pages(app, exception):
     """Replace the TeX of the pages just written, and write the style sheet for all of them."""
     if exception or app.builder.format != "html":
@@ -93,7 +111,8 @@ def typeset_pages(app, exception):
                 return f'<span class="unbroken">{match["open"]}{html}{match["close"]}</span>'
             return match["open"] + html + match["close"]
 
-        page.write_text(FORMULA.sub(replace, html), "utf-8")
+        static = "/".join([*[".."] * (len(page.relative_to(out).parts) - 1), "_static"])
+        page.write_text(fonts_first(FORMULA.sub(replace, html), static), "utf-8")
     kept.write_text(json.dumps(formulas), "utf-8")
     (out / "_static" / "mathematics.css").write_text(css, "utf-8")
     shown = {
