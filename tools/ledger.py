@@ -111,31 +111,26 @@ def _slug(heading: str) -> str:
 
 def checks(root: Path) -> list[Check]:
     """Every call of holds() in the chapters; `ran` if a stored output shows its outcome."""
+    return [check for path in chapters(root) for check in _checks_of(path, path.stat().st_mtime_ns)]
+
+
+@functools.lru_cache(maxsize=64)
+def _checks_of(path: Path, modified: int) -> list[Check]:
     found = []
-    for path in chapters(root):
-        section = ""
-        for cell in _cells(path):
-            if cell.cell_type == "markdown":
-                headings = re.findall(r"^#{1,3} (.+)$", cell.source, re.MULTILINE)
-                section = headings[-1] if headings else section
-                continue
-            shown = "".join(
-                o.get("data", {}).get("text/plain", "") for o in cell.get("outputs", [])
-            )
-            for node in ast.walk(ast.parse(cell.source)):
-                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "holds":
-                    label, evidence = (node.args[0].value, node.args[1])
-                    draft = next((k.value.value for k in node.keywords if k.arg == "draft"), "")
-                    found.append(
-                        Check(
-                            label,
-                            KINDS[evidence.func.id],
-                            draft,
-                            path.name,
-                            section,
-                            f"{label} holds" in shown,
-                        )
-                    )
+    section = ""
+    for cell in _read(path, modified):
+        if cell.cell_type == "markdown":
+            headings = re.findall(r"^#{1,3} (.+)$", cell.source, re.MULTILINE)
+            section = headings[-1] if headings else section
+            continue
+        shown = "".join(o.get("data", {}).get("text/plain", "") for o in cell.get("outputs", []))
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "holds":
+                label, evidence = (node.args[0].value, node.args[1])
+                draft = next((k.value.value for k in node.keywords if k.arg == "draft"), "")
+                kind = KINDS[evidence.func.id]
+                ran = f"{label} holds" in shown
+                found.append(Check(label, kind, draft, path.name, section, ran))
     return found
 
 
