@@ -56,7 +56,7 @@ def report(repository: str, page: str, cell: str = "") -> str:
 def known_as(env, label: str) -> str:
     """What readers call a labelled equation or erratum: its number or its title, as HTML."""
     if label.startswith("erratum-"):
-        return f"Erratum “{escape(env.get_domain('std').labels[label][2])}”"
+        return f"Correction “{escape(env.get_domain('std').labels[label][2])}”"
     page, _ = env.get_domain("math").equations[label]
     numbers = env.toc_fignumbers[page]["displaymath"][f"equation-{label}"]
     return f"Equation ({'.'.join(map(str, numbers))})"
