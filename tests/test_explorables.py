@@ -63,9 +63,8 @@ def opened(browser, site):
     def open_(name: str, **options):
         contexts.append(browser.new_context(**{"viewport": WINDOW} | options))
         page = contexts[-1].new_page()
-        page.route(
-            "**/mathjax/**", lambda route: route.abort()
-        )  # letters that arrive would push it
+        # Letters that arrive would push the figure.
+        page.route("**/mathjax/**", lambda route: route.abort())
         page.goto(f"{site.as_uri()}/book/{FIGURES[name]}.html", wait_until="domcontentloaded")
         figure = page.locator(f"#{name}")
         figure.scroll_into_view_if_needed()

@@ -24,7 +24,12 @@ FORMULA = re.compile(
 )
 GLYPH = re.compile(r"\\([0-9A-Fa-f]{1,6}) ?|(.)", re.DOTALL)
 FONTS = "output/chtml/fonts/woff-v2/"
-LETTERS = ("MathJax_Zero", "MathJax_Main-Regular", "MathJax_Math-Italic")
+LETTERS = {
+    "MathJax_Zero": "mjx-c",
+    "MathJax_Main-Regular": 'mjx-c[0-9A-F]+"',
+    "MathJax_Math-Italic": "TEX-I",
+}
+"""Fonts, and what in a page shows that it needs them."""
 FIRST_STYLE = '<link rel="stylesheet"'
 
 log = logging.getLogger(__name__)
@@ -70,11 +75,10 @@ def fonts_first(html: str, static: str) -> str:
 
     By a script, for a page opened from the disk may not ask for them so.
     """
-    if FIRST_STYLE not in html:
-        return html
+    needed = [font for font, mark in LETTERS.items() if re.search(mark, html)]
     script = (
         '<script data-cfasync="false">if (location.protocol !== "file:")'
-        f" for (const name of {json.dumps(LETTERS)}) document.head.append(Object.assign("
+        f" for (const name of {json.dumps(needed)}) document.head.append(Object.assign("
         'document.createElement("link"), { rel: "preload", as: "font", type: "font/woff", '
         f'crossOrigin: "", href: `{static}/mathjax/{FONTS}${{name}}.woff` }}));</script>\n'
     )

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from lib.checks import BANKS, Progress, parts, record
+from lib.checks.engine import MARKS, PASSED
 
 _EXERCISES = Path(__file__).resolve().parents[2] / "exercises"
 _ASKED = re.compile(r"^\s*(?:if )?(\w+)\.(part_\w+)\(", re.MULTILINE)
-_MARKS = {"✓": "passed", "…": "not attempted", "✗": "wrong"}
 
 
 def notebook_of(bank: str, folder: Path = _EXERCISES) -> str:
@@ -52,7 +52,7 @@ def verdicts(path: Path) -> dict[str, str]:
             line
             for output in cell.get("outputs", [])
             for line in "".join(output.get("data", {}).get("text/plain", "")).splitlines()[:1]
-            if line[:1] in _MARKS
+            if line[:1] in MARKS.values()
         ]
         for part in asked:
             found[part] = said[-1] if said else found.get(part, "")
@@ -64,7 +64,7 @@ def report(path: Path) -> str:
     found = verdicts(path)
     if not found:
         return f"{path.name}: no checks in it"
-    done = sum(says.startswith("✓") for says in found.values())
+    done = sum(says.startswith(MARKS[PASSED]) for says in found.values())
     lines = [f"{path.name}: {done} of {len(found)} parts passed when it was saved"]
     for part, says in found.items():
         letter = part.rpartition("_")[2]
@@ -83,9 +83,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("notebooks are read only: --export and --reset are about the record")
     if asked.notebook:
         try:
-            print("\n".join(report(path) for path in asked.notebook))
+            reports = [report(path) for path in asked.notebook]
         except (OSError, ValueError) as error:
             sys.exit(f"notebook: {error}")
+        print("\n".join(reports))
     elif asked.reset:
         record.reset()
         print("Forgotten: no part is passed, and no hint was seen.")

@@ -18,6 +18,7 @@ from lib.checks import record
 from lib.symbolic import DIGITS, Domain, points, value_at
 
 PASSED, EMPTY, WRONG = "passed", "not attempted", "wrong"
+MARKS = {PASSED: "✓", EMPTY: "…", WRONG: "✗"}
 
 CLAIM = 1e-5
 """How closely an answer must match a mistake's formula before it is called by that name."""
@@ -39,19 +40,17 @@ class Result:
         return self.outcome == PASSED
 
     def __repr__(self) -> str:
-        mark = {PASSED: "✓", EMPTY: "…", WRONG: "✗"}[self.outcome]
-        return f"{mark} {self.says}" + (f"\n{self.more}" if self.more else "")
+        return f"{MARKS[self.outcome]} {self.says}" + (f"\n{self.more}" if self.more else "")
 
     def _repr_html_(self) -> str:
         kind = {PASSED: "passed", EMPTY: "empty", WRONG: "wrong"}[self.outcome]
-        mark = {PASSED: "✓", EMPTY: "…", WRONG: "✗"}[self.outcome]
         more = f"<pre>{escape(self.more)}</pre>" if self.more else ""
         # Jupyter has no style sheet of ours, and these colours read on light and on dark.
         colour = {PASSED: "#2e9e5b", EMPTY: "#8a8f98", WRONG: "#d9534f"}[self.outcome]
         style = f"border-left: 0.25rem solid {colour}; padding: 0.3rem 0.8rem"
         return (
             f'<div class="check-result {kind}" style="{style}">'
-            f"{mark} {escape(self.says)}{more}</div>"
+            f"{MARKS[self.outcome]} {escape(self.says)}{more}</div>"
         )
 
 
