@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import chromium
 import numpy as np
 import pytest
 from filelock import FileLock
@@ -19,18 +20,6 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKED = (".html", ".css", ".js", ".json", ".svg", ".txt")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    # A page that asks for something outside is reported, and must not wait for an answer.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
 
 
 @pytest.fixture(scope="session")
@@ -108,24 +97,22 @@ def server(site):
 @pytest.fixture(scope="session")
 def browser_path():
     """The browser of the machine, else Playwright's own; CI fails without one, others skip."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found:
-        return found
     with sync_playwright() as playwright:
-        own = Path(playwright.chromium.executable_path)
-    if not own.exists():
-        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
-    if not own.exists():
+        found = chromium.find(playwright)
+        if found is None:
+            subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
+            found = chromium.find(playwright)
+    if found is None:
         complain = pytest.fail if os.environ.get("CI") else pytest.skip
         complain("no browser: install chromium, or let Playwright download its own")
-    return str(own)
+    return str(found)
 
 
 @pytest.fixture(scope="session")
 def browser(browser_path):
     """A browser for the tests of the pages."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        browser = chromium.launch(playwright)
         yield browser
         browser.close()
 

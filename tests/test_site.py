@@ -54,10 +54,10 @@ GOOD_PAGE = """<!doctype html><html lang="en"><head><title>A page</title></head>
 <main><article><h1 id="top">A page</h1><p>Some text.</p>
 <img alt="A dot" src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E">
 </article></main><script>
-document.documentElement.dataset.theme = "light";
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  document.documentElement.dataset.theme = "dark";
-});
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const show = () => { document.documentElement.dataset.theme = dark.matches ? "dark" : "light"; };
+dark.addEventListener("change", show);
+show();
 </script></body></html>"""
 
 LARGE = """<img style="width: 100px" alt="A square" src="data:image/svg+xml,%3Csvg
@@ -75,6 +75,7 @@ xmlns='http://www.w3.org/2000/svg' width='600' height='600'/%3E">"""
         (("Some", "Here \\(x\\)"), "raw TeX: "),
         (("<p>", "<h3>Too deep</h3><p>"), "headings: H3"),
         (("<p>", "<p style='color: #aaa'>"), "axe: color-contrast"),
+        (("<p>", 9 * "<p>Like</p>" + "<p style='color: #aaa'>"), "axe: color-contrast"),
         (("</script>", "</script><style>[data-theme=dark] p { color: #ddd }</style>"), "dark: axe"),
         (("<h1", "<h1>Twice</h1><h1"), "headings: 2"),
         (("<p>", "<p style='width: 400px; background: red'>"), "overflow at 360"),
@@ -84,6 +85,7 @@ xmlns='http://www.w3.org/2000/svg' width='600' height='600'/%3E">"""
         ),
         (("<p>", "<script>nothing()</script><p>"), "script: "),
         (("<p>", "<script>console.error('oh')</script><p>"), "console: oh"),
+        (("show();", "show(); dark.onchange = () => nothing();"), "script: "),
     ],
 )
 def test_a_bad_page_is_reported(browser, tmp_path, harm, reported):

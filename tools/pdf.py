@@ -13,6 +13,7 @@ from posixpath import dirname, join, normpath
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+import chromium
 import yaml
 from playwright.sync_api import sync_playwright
 
@@ -113,10 +114,7 @@ def write_pdf(target: Path, site: Path = SITE) -> None:
     page_file.write_text(document(site), "utf-8")
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
-                args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-            )
+            browser = chromium.launch(playwright)
             page = browser.new_page(color_scheme="light")
             page.goto(page_file.as_uri(), timeout=300_000)
             page.evaluate("document.fonts.ready.then(() => true)")

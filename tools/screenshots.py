@@ -4,9 +4,9 @@ PAGE is a path as in _toc.yml, such as book/intro; without any, every page of th
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
+import chromium
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,10 +27,7 @@ def main() -> None:
         for path in sorted(SITE.glob(f"{folder}/*.html"))
     ]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+        browser = chromium.launch(playwright)
         for theme in arguments.themes:
             for width in arguments.widths:
                 page = browser.new_page(
