@@ -3,6 +3,7 @@
 # make test   everything CI runs
 # make lighthouse   Lighthouse's full scores of every page, on a machine at rest (ten minutes)
 # make lab    JupyterLab on the exercises
+# make grade SUBMISSIONS=folder   scores and feedback for a class (book/teaching.md)
 # make comparison   the table of chapter 5, from nothing (a quarter of an hour)
 # make bench        this book's functions beside other libraries (a quarter of an hour, own environments)
 PYTHON ?= python3
@@ -11,7 +12,7 @@ READY := .venv/.ready
 # One thread per process: stored outputs, and the runs they are compared with, then agree on any machine.
 export OMP_NUM_THREADS := 1
 
-.PHONY: book pdf test lighthouse lab comparison bench exercises notebooks clean
+.PHONY: book pdf test lighthouse lab grade comparison bench exercises notebooks clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -n --keep-going -q
@@ -30,6 +31,10 @@ lighthouse: $(READY)
 
 lab: $(READY) # keeps what was written in exercises/; OPEN=02_leverage.ipynb opens one
 	$(BIN)/jupyter lab exercises/$(OPEN)
+
+OUT ?= graded
+grade: $(READY)
+	$(BIN)/python tools/grade.py "$(SUBMISSIONS)" --out "$(OUT)"
 
 comparison: $(READY)
 	$(BIN)/python tools/comparison.py

@@ -47,6 +47,17 @@ def regression(rng: np.random.Generator) -> Regression:
     return Regression(x, x @ normal(rng, p) + normal(rng, n), int(rng.integers(n)))
 
 
+@dataclass(frozen=True, eq=False)
+class Wave:
+    """The curved observable φ(w) = sin(q·w) + ½ (q·w)², for a direction q (p,)."""
+
+    q: Tensor
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """φ(w), a scalar."""
+        return torch.sin(self.q @ w) + 0.5 * (self.q @ w) ** 2
+
+
 @dataclass(frozen=True)
 class Trained:
     """An objective, parameters w (p,), an observable's direction q (p,), and an example j."""
@@ -57,8 +68,8 @@ class Trained:
     j: int
 
     def phi(self, w: Tensor) -> Tensor:
-        """A curved observable: sin(q·w) + ½ (q·w)²."""
-        return torch.sin(self.q @ w) + 0.5 * (self.q @ w) ** 2
+        """The observable along q, a scalar."""
+        return Wave(self.q)(w)
 
 
 def logistic_problem(rng: np.random.Generator) -> Trained:

@@ -24,6 +24,7 @@ from lib.checks.engine import (
     _is_empty,
     _kind,
     _wrong,
+    slope_of,
 )
 from lib.curvature import ekfac, kronecker
 from lib.data import digits
@@ -31,7 +32,7 @@ from lib.evaluation import Recipe
 from lib.influence import gauss_newton, influence
 from lib.models import MLP, log_odds_on
 from lib.objective import Objective, gradients, hessian
-from lib.random_problems import network_problem, normal
+from lib.random_problems import Wave, network_problem, normal
 from lib.training import SGD, Run, cosine, epochs, retrain, trajectory
 
 # --- the case ------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ class Behaviour(Function):
         predict, w, *rest = case
         along = torch.sin(1 + torch.arange(len(w), dtype=w.dtype))
         try:
-            slope = grad(lambda w: answer(predict, w, *rest))(w) @ along
+            slope = slope_of(answer, (predict, w, *rest), 1) @ along
         except Exception:  # whatever a student's function raises on a tensor being differentiated
             return _wrong("no derivative", says, self._describe(case))
 
@@ -322,14 +323,12 @@ part_a = Behaviour(
 # --- (b) a score for every example ---------------------------------------------------------------
 
 
-class _Watched:
-    """The observable sin(q·w) + ½ (q·w)²; it keeps what wrong formulas are made of at one w."""
+@dataclass(frozen=True, eq=False)
+class _Watched(Wave):
+    """An observable that keeps what wrong formulas are made of at one w."""
 
-    def __init__(self, objective: Objective, w: Tensor, q: Tensor):
-        self.objective, self.w, self.q = objective, w, q
-
-    def __call__(self, w: Tensor) -> Tensor:
-        return torch.sin(self.q @ w) + 0.5 * (self.q @ w) ** 2
+    objective: Objective
+    w: Tensor
 
     @cached_property
     def pieces(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -342,7 +341,7 @@ def _network(rng: np.random.Generator) -> tuple:
     """With a penalty, without which G would be singular: no damping would be no number."""
     c = network_problem(rng, int(rng.integers(3, 5)))
     penalised = replace(c.objective, l2=float(rng.uniform(0.1, 0.4)))
-    return penalised, c.w, _Watched(penalised, c.w, c.q), float(rng.uniform(2, 30))
+    return penalised, c.w, _Watched(c.q, penalised, c.w), float(rng.uniform(2, 30))
 
 
 def _complex_jacobians(objective: Objective, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

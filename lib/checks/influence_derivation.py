@@ -9,7 +9,7 @@ from torch.func import grad, vmap
 
 from lib.checks.engine import Choice, Formula, Function, Mistake
 from lib.objective import Objective
-from lib.random_problems import logistic_problem
+from lib.random_problems import Wave, logistic_problem
 
 _n, _rho, _s, _z = sp.symbols("n rho s z", positive=True)
 _w = _s / (_n + _rho)
@@ -81,11 +81,7 @@ def _minimum(rng: np.random.Generator) -> tuple[Objective, torch.Tensor]:
 def _minimum_and_phi(rng: np.random.Generator) -> tuple:
     q = torch.from_numpy(rng.standard_normal(5))
     objective, w = _minimum(rng)
-
-    def phi(w):
-        return torch.sin(q[: len(w)] @ w) + 0.5 * (q[: len(w)] @ w) ** 2
-
-    return objective, w, phi
+    return objective, w, Wave(q[: len(w)])
 
 
 def _retrained(objective, w, weights, steps=8):
