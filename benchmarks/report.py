@@ -42,7 +42,7 @@ NAMES = {
     "traker": "trak",
 }
 
-RATES = "$-1$; rates: summed over steps, over $n$"
+RATES = "$-1$ †"
 
 SIGNS = [
     ("kronfluence", "ekfac, given every label", "K-FAC, EK-FAC", "$-1/n$", r"$\lambda/n$"),
@@ -148,7 +148,7 @@ def slower(results: Results) -> str:
 
 def agreements(results: Results) -> str:
     """Distance of every value from the direct computation."""
-    rows = []
+    rows, above = [], None
     for (quantity, library), distances in results.distances.items():
         name, distance = results.nearest(library, quantity)
         meant = next(iter(distances))
@@ -167,6 +167,7 @@ def agreements(results: Results) -> str:
             }.get(kind, kind),
         )
         title += f", {detail}" if detail else ""
+        title, above = ("" if title == above else f"**{title}**"), title  # said once
         rows.append([title, NAMES[library], meant, number(distances[meant]), verdict])
     return table(["Quantity", "Library", "Computed directly from", "Distance", "Verdict"], rows)
 
@@ -233,7 +234,9 @@ def signs(results: Results) -> str:
         for library, quantity, function, factor, damping in SIGNS
         if results.far(library, quantity) < math.inf
     ]
-    return table(["Library", "Its score", "Times", "Its damping", "Distance"], rows)
+    rates = "† where its learning rates are given summed over the steps and divided by $n$"
+    shown = table(["Library", "Its score", "Times", "Its damping", "Distance"], rows)
+    return f"{shown}\n\n{rates}"
 
 
 def problems(results: Results) -> str:
