@@ -5,7 +5,10 @@ error. A specific claim is made only if it holds on every case that failed.
 """
 
 import inspect
+import signal
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import lru_cache
 from html import escape
@@ -25,6 +28,34 @@ CLAIM = 1e-5
 
 FLOAT32 = 1e-4
 """How closely an answer in single precision must match."""
+
+
+LIMIT = 5
+"""Seconds that one call of a student's function, or one formula, may take."""
+
+
+class TooLong(BaseException):
+    """Raised in a student's code; no Exception, which that code might catch."""
+
+
+@contextmanager
+def limited(seconds: float | None = None):
+    """Raise TooLong in what runs longer, as far as Python can: on Unix, in the main thread."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield  # elsewhere, or where somebody else's clock is running
+        return
+
+    def late(*_):
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds or LIMIT)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @dataclass(frozen=True)
@@ -162,9 +193,14 @@ class Function(_Exercise):
             return _wrong(diagnosis, says, self._describe(case))
 
         try:
-            value = answer(*args)
+            # One that runs elsewhere has a limit there.
+            with nullcontext() if hasattr(answer, "slope") else limited():
+                value = answer(*args)
         except NotImplementedError:
             return self._empty()
+        except TooLong:
+            says = f"Your function was stopped after {LIMIT} seconds: does a loop of it never end?"
+            return wrong("stopped", says)
         except (Exception, SystemExit) as error:
             what = _short(f"{type(error).__name__}: {error}", 150)
             return wrong("raises", f"Your function raised {what}")
@@ -302,7 +338,14 @@ def _equal(a, b) -> bool:
 
 
 def _array(value) -> np.ndarray:
-    """Numbers in any dress as a float64 array; raises TypeError or ValueError for anything else."""
+    """Numbers in any dress as a float64 array; raises TypeError for anything else."""
+    try:
+        return _as_floats(value)
+    except Exception as error:  # what objects raise that are asked for their numbers
+        raise TypeError("expected numbers") from error
+
+
+def _as_floats(value) -> np.ndarray:
     if isinstance(value, list | tuple):
         value = [_array(v) for v in value]
     if isinstance(value, torch.Tensor) and value.is_floating_point():
@@ -335,7 +378,11 @@ def _short(text: str, length: int) -> str:
 
 
 def _kind(value) -> str:
-    return _short(f"{type(value).__name__} {value!r}", 80)
+    try:
+        shown = repr(value)
+    except Exception:  # an object of the student's, or an integer of too many digits
+        shown = ""
+    return _short(f"{type(value).__name__} {shown}", 80)
 
 
 def _both(truth: np.ndarray, given: np.ndarray) -> str:
@@ -374,6 +421,14 @@ class Formula(_Exercise):
         """Grade an expression by its values at random exact points."""
         if _is_empty(answer):
             return self._empty()
+        try:
+            with limited():
+                return self._grade(answer, seed)
+        except TooLong:
+            says = f"Not evaluated within {LIMIT} seconds: is there a form without sum or integral?"
+            return _wrong("stopped", says)
+
+    def _grade(self, answer, seed: int | None) -> Result:
         names = ", ".join(self.domain)
         expression = _expression(answer)
         if expression is None:
@@ -431,12 +486,15 @@ def _expression(answer) -> sp.Expr | None:
     """The answer as an exact sympy expression; None if it is no number or expression."""
     try:
         answer = sp.sympify(answer, strict=True)  # strict: a string is never parsed
-    except (sp.SympifyError, TypeError, ValueError, RuntimeError):
+    except Exception:  # what objects raise that are asked for an expression
         return None
     if not isinstance(answer, sp.Expr) or getattr(answer, "is_Matrix", False):
         return None
     floats = {f: sp.nsimplify(f, rational=True) for f in answer.atoms(sp.Float) if f.is_finite}
-    return answer.xreplace(floats).doit()
+    try:
+        return answer.xreplace(floats).doit()
+    except Exception:  # whatever sympy meets on the way
+        return None
 
 
 # --- predictions, made before an experiment ------------------------------------------------------
@@ -466,8 +524,11 @@ class Choice(_Exercise):
                 return self._passed()
             if word in self.wrong:
                 return _wrong(word, self.wrong[word])
-        options = ", ".join(repr(option) for option in self.options)
-        return _wrong("type", f"Expected one of {options}; got {_kind(answer)}.")
+        options = [repr(option) for option in self.options]
+        if sum(map(len, options)) > 90:
+            says = f"Expected one of the answers below; got {_kind(answer)}."
+            return _wrong("type", says, "\n".join(options))
+        return _wrong("type", f"Expected one of {', '.join(options)}; got {_kind(answer)}.")
 
 
 @dataclass(frozen=True, eq=False)
