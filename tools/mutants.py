@@ -1,8 +1,9 @@
 """Give the grader mutants of every worked solution, and record which it lets pass.
 
-`mutants.py --seeds 20` writes book/_data/mutants.csv, a line for each mutant that passed at some
-seed, and mutants.json, the counts. A mutant is the solution with one operator, sign, constant,
-index, axis, term or pair of arguments changed.
+`mutants.py --seeds 200` writes book/_data/mutants.csv, a line for each mutant that passed at some
+seed, and mutants.json, the counts by exercise. A mutant is the solution with one operator, sign,
+constant, index, axis, term or pair of arguments changed. The last column of mutants.csv is written
+by hand, why a mutant is no mistake; it is kept when the others are written anew.
 """
 
 import argparse
@@ -87,8 +88,8 @@ def _changed(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "arguments", ast.Call(node.func, args, node.keywords)
 
 
-def mutants(source: str, first: int, last: int) -> Iterator[tuple[str, int, str]]:
-    """Kind, line and source of each mutant of the lines from first to last, counted from 1."""
+def mutants(source: str, first: int, last: int) -> Iterator[tuple[str, str]]:
+    """Kind and source of each mutant of the lines from first to last, counted from 1."""
     tree = ast.parse(source)
     seen = {ast.unparse(tree)}
     places = [n for n in ast.walk(tree) if first <= getattr(n, "lineno", 0) <= last]
@@ -101,7 +102,14 @@ def mutants(source: str, first: int, last: int) -> Iterator[tuple[str, int, str]
             text = ast.unparse(ast.fix_missing_locations(new))
             if text not in seen:
                 seen.add(text)
-                yield kind, old.lineno, text
+                yield kind, text
+
+
+def _becomes(source: str, mutant: str) -> tuple[str, str]:
+    """The first line that the change touches, before and after it."""
+    lines = ast.unparse(ast.parse(source)).splitlines(), mutant.splitlines()
+    before, after = next((a, b) for a, b in zip(*lines, strict=False) if a != b)
+    return before.strip(), after.strip()
 
 
 class _Put(ast.NodeTransformer):
@@ -168,14 +176,16 @@ def _of_cell(source: str, part, answer: str, names: dict, seeds: int) -> Iterato
         next(k for k, line in enumerate(lines, 1) if f"### {edge} SOLUTION" in line)
         for edge in ("BEGIN", "END")
     )
-    for kind, line, mutant in mutants(source, first, last):
+    for kind, mutant in mutants(source, first, last):
         got = [outcome(part, mutant, answer, names, seed) for seed in range(3)]
         if any(out == PASSED for out, _ in got):
             got += [outcome(part, mutant, answer, names, seed) for seed in range(3, seeds)]
+        line, becomes = _becomes(source, mutant)
         yield {
             "part": part.id,
             "kind": kind,
-            "line": lines[line - 1].strip(),
+            "line": line,
+            "becomes": becomes,
             "passed": sum(out == PASSED for out, _ in got),
             "seeds": len(got),
             "diagnosis": got[0][1],
@@ -190,24 +200,45 @@ def main() -> None:
     asked = parser.parse_args()
     names = asked.exercise or [path.stem for path in sorted((ROOT / "exercises").glob("*.ipynb"))]
     found = Parallel(asked.jobs)(delayed(grade_mutants)(name, asked.seeds) for name in names)
-    rows = [row for each in found for row in each]
-    survivors = [row for row in rows if row["passed"]]
-    print(f"{len(rows)} mutants, {len(survivors)} passed at some seed")
+    survivors = [row for rows in found for row in rows if row["passed"]]
+    print(f"{sum(map(len, found))} mutants, {len(survivors)} passed at some seed")
     for row in survivors:
-        print(
-            f"{row['part']:28s} {row['kind']:12s} {row['passed']:3d}/{row['seeds']}  {row['line']}"
-        )
-    if asked.exercise:
-        return
-    named = [row for row in rows if row["diagnosis"] not in ("", "unknown")]
-    counts = {"mutants": len(rows), "passed": len(survivors), "named": len(named)}
-    (DATA / "mutants.json").write_text(json.dumps(counts | {"seeds": asked.seeds}) + "\n", "utf-8")
+        print("{part:24s} {kind:12s} {passed:3d}/{seeds}  {line}  →  {becomes}".format(**row))
+    if not asked.exercise:
+        _write(dict(zip(names, found, strict=True)), survivors, asked.seeds)
+
+
+def _write(found: dict[str, list[dict]], survivors: list[dict], seeds: int) -> None:
+    counts = {
+        name: {
+            "mutants": len(rows),
+            "passed": sum(row["passed"] > 0 for row in rows),
+            "named": sum(row["diagnosis"] not in ("", "unknown") for row in rows),
+        }
+        for name, rows in found.items()
+    }
+    text = json.dumps({"seeds": seeds, "exercises": counts}, indent=1)
+    (DATA / "mutants.json").write_text(text + "\n", "utf-8")
+    why = {_key(row): row["why"] for row in recorded()}
     with (DATA / "mutants.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(
-            file, ["part", "kind", "line", "passed", "seeds"], extrasaction="ignore"
-        )
+        table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
-        table.writerows(survivors)
+        table.writerows(row | {"why": why.get(_key(row), "")} for row in survivors)
+
+
+COLUMNS = ("part", "kind", "line", "becomes", "passed", "seeds", "why")
+
+
+def _key(row: dict) -> tuple:
+    return tuple(row[column] for column in COLUMNS[:4])
+
+
+def recorded() -> list[dict]:
+    """The mutants that passed when they were last given, and why they are no mistakes."""
+    if not (DATA / "mutants.csv").exists():
+        return []
+    with (DATA / "mutants.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from html import escape
 
@@ -272,8 +272,8 @@ def _problems(part: Function, seed: int) -> tuple[list, list]:
 
 @lru_cache(maxsize=256)
 def _mistaken(part: Function, seed: int, m: int, k: int) -> np.ndarray:
-    case = _fresh(_problems(part, seed)[0][k])
-    return _array(part.mistakes[m].formula(*case))
+    # Not a copy: what a case has computed about itself serves all mistakes, and none changes it.
+    return _array(part.mistakes[m].formula(*_problems(part, seed)[0][k]))
 
 
 def slope_of(answer: Callable, args: tuple, place: int) -> torch.Tensor:
@@ -320,8 +320,13 @@ def _fresh(argument):
     if isinstance(argument, list | tuple):
         return type(argument)(map(_fresh, argument))
     if is_dataclass(argument):
-        return replace(argument, **{name: _fresh(v) for name, v in vars(argument).items()})
+        return replace(argument, **{name: _fresh(v) for name, v in _fields(argument).items()})
     return argument
+
+
+def _fields(value) -> dict:
+    """What a dataclass was made from; not what it has computed since."""
+    return {f.name: getattr(value, f.name) for f in fields(value)}
 
 
 def _equal(a, b) -> bool:
@@ -329,7 +334,7 @@ def _equal(a, b) -> bool:
     if isinstance(b, torch.Tensor):
         return torch.equal(a, b)
     if is_dataclass(b):
-        a, b = vars(a), vars(b)
+        a, b = _fields(a), _fields(b)
     if isinstance(b, dict):
         return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in b)
     if isinstance(b, list | tuple):

@@ -503,8 +503,7 @@ part_f = Number(
 
 def _segments(rng: np.random.Generator) -> tuple:
     """Three or four segments; symmetric curvatures with a negative and, in two, a zero one."""
-    many, p = int(rng.integers(3, 5)), int(rng.integers(3, 6))
-    n = int(rng.integers(6, 10))
+    many, p, n = int(rng.integers(3, 5)), int(rng.integers(5, 7)), int(rng.integers(7, 11))
     flat = rng.choice(many, 2, replace=False)
     hessians = []
     for part in range(many):
