@@ -9,6 +9,9 @@ from fractions import Fraction
 from itertools import combinations, permutations
 
 import numpy as np
+import scipy.linalg
+import scipy.special
+import scipy.stats
 import sympy as sp
 import torch
 from torch.func import grad, jacfwd, jacrev, jvp, vjp, vmap
@@ -21,7 +24,8 @@ from variants_source_dln import DLN_STAGEWISE, SOURCE_REPLAY
 from variants_unrolling_convergence import CONVERGENCE, UNROLLING
 
 from lib import counterfactuals, influence, linear_regression
-from lib.objective import gradients, output_hessians, output_jacobians
+from lib.models import ab_model, valley
+from lib.objective import gradients, hessian_product, output_hessians, output_jacobians
 from lib.objective import hessian as objective_hessian
 
 
@@ -198,6 +202,82 @@ def sampled_cumulative(value, n, orders):
     return np.vstack([np.average(table, axis=0), np.std(table, axis=0) / np.sqrt(len(table) - 1)])
 
 
+def removal_masks(value, n):
+    present = ~np.eye(n + 1, n, dtype=bool)  # the last row: everybody
+    v = np.array([value(frozenset(np.flatnonzero(row).tolist())) for row in present])
+    return v[:-1] - v[-1]
+
+
+def removal_combinations(value, n):
+    """In the order of `combinations`, the last player is left out first."""
+    without = [value(frozenset(rest)) for rest in combinations(range(n), n - 1)]
+    return np.flip(without) - value(frozenset(range(n)))
+
+
+def shapley_recursion(value, n):
+    """By the player who comes last: him at v(N) − v(N∖i), anybody else in the game without him."""
+
+    def share(i, players):
+        if i not in players:
+            return 0.0
+        last = value(players) - value(players - {i})
+        return (last + sum(share(i, players - {k}) for k in players - {i})) / len(players)
+
+    return [share(i, frozenset(range(n))) for i in range(n)]
+
+
+def shapley_integral(value, n):
+    """Owen: everybody is present with chance p, and p is uniform; exact by Gauss–Legendre."""
+    nodes, mass = np.polynomial.legendre.leggauss(n)
+    psi = np.zeros(n)
+    for s in counterfactuals.subsets(n):
+        for i in set(range(n)) - s:
+            p = (nodes + 1) / 2
+            chance = mass / 2 @ (p ** len(s) * (1 - p) ** (n - 1 - len(s)))
+            psi[i] += chance * (value(s | {i}) - value(s))
+    return psi
+
+
+def shapley_regression(value, n):
+    """The additive game nearest to v with the kernel's weights, exact at the empty and full set."""
+    inner = [s for s in counterfactuals.subsets(n) if 0 < len(s) < n]
+    z = np.array([[float(i in s) for i in range(n)] for s in inner]).reshape(-1, n)
+    k = np.array([1 / (math.comb(n, len(s)) * len(s) * (n - len(s))) for s in inner])
+    empty, full = value(frozenset()), value(frozenset(range(n)))
+    system = np.zeros((n + 1, n + 1))
+    system[:n, :n], system[:n, n], system[n, :n] = z.T @ (k[:, None] * z), 1, 1
+    gains = np.array([value(s) - empty for s in inner]).reshape(-1)
+    return np.linalg.solve(system, np.append(z.T @ (k * gains), full - empty))[:n]
+
+
+def sampled_running(value, n, orders):
+    """Welford: mean and spread, one order after another."""
+    mean, square = np.zeros(n), np.zeros(n)
+    for t, row in enumerate(_walk(value, n, orders), 1):
+        gap = row - mean
+        mean = mean + gap / t
+        square = square + gap * (row - mean)
+    return mean, np.sqrt(square / (t - 1) / t)
+
+
+def sampled_jackknife(value, n, orders):
+    table, m = _walk(value, n, orders), len(orders)
+    without = np.stack([np.delete(table, t, axis=0).mean(0) for t in range(m)])
+    return table.mean(0), np.sqrt((m - 1) * without.var(axis=0))
+
+
+def sampled_pairs(value, n, orders):
+    """The variance as half the mean squared difference of two different orders."""
+    table, m = torch.from_numpy(_walk(value, n, orders)), len(orders)
+    apart = (table[:, None] - table).square().sum((0, 1)) / (2 * m * (m - 1))
+    return torch.stack([torch.mean(table, 0), (apart / m).sqrt()])
+
+
+def sampled_sem(value, n, orders):
+    table = _walk(value, n, orders)
+    return [table.sum(0) / len(table), scipy.stats.sem(table, axis=0)]
+
+
 _k, _n = _symbols("k n")
 _kp = _symbols("k", positive=True)
 _ki, _ni, _j = _symbols("k n j", integer=True)
@@ -215,6 +295,8 @@ CROISSANTS = {
             np.array([value(frozenset(range(n)) - {i}) for i in range(n)])
             - value(frozenset(range(n)))
         ),
+        "masks": removal_masks,
+        "combinations": removal_combinations,
     },
     "croissants.part_b": {
         "plain": "nothing",
@@ -231,6 +313,9 @@ CROISSANTS = {
         "bits": shapley_bits,
         "dividends": shapley_dividends,
         "float32": shapley_float32,
+        "recursion": shapley_recursion,
+        "integral": shapley_integral,
+        "regression": shapley_regression,
     },
     "croissants.part_d": {
         "plain": 1 / _k,
@@ -242,6 +327,7 @@ CROISSANTS = {
         "exponent": sp.exp(-sp.log(_kp)),
         "sum": sp.Sum(1 / (_ki * _ni), (_j, 1, _ni)),
         "integral": sp.Integral(_j ** (_kp - 1), (_j, 0, 1)),
+        "slope of a logarithm": sp.diff(sp.log(_kp), _kp),
     },
     "croissants.part_e": {
         "hint": sampled_hint,
@@ -251,6 +337,10 @@ CROISSANTS = {
         "moments": sampled_moments,
         "cumulative": sampled_cumulative,
         "gradient": lambda *args: torch.tensor(np.array(sampled_hint(*args)), requires_grad=True),
+        "running": sampled_running,
+        "jackknife": sampled_jackknife,
+        "pairs": sampled_pairs,
+        "scipy's": sampled_sem,
     },
     "croissants.part_f": {
         "integer": -3,
@@ -356,11 +446,86 @@ def phi_finite_slope(objective, w, phi):
     return -(torch.from_numpy(g) @ torch.linalg.inv(torch.from_numpy(h)) @ slope)
 
 
+def _retrained(objective, w, i, weight):
+    """Newton's iterations from the minimum, with another weight on example i."""
+    x, y, w = objective.x.numpy(), objective.y.numpy(), w.numpy()
+    beta = np.where(np.arange(len(y)) == i, weight, 1.0)
+    for _ in range(5):
+        q = scipy.special.expit(-y * (x @ w))
+        h = (x.T * (beta * q * (1 - q))) @ x + objective.l2 * np.eye(len(w))
+        w = w + np.linalg.solve(h, (beta * q * y) @ x - objective.l2 * w)
+    return torch.from_numpy(w)
+
+
+def movement_retrained(objective, w):
+    """Minima at nearby weights, differences good to four orders."""
+
+    def slope(i, t):
+        return (_retrained(objective, w, i, 1 + t) - _retrained(objective, w, i, 1 - t)) / (2 * t)
+
+    return torch.stack([(4 * slope(i, 2e-3) - slope(i, 4e-3)) / 3 for i in range(objective.n)])
+
+
+def movement_qr(objective, w):
+    """H = RᵀR from the rows √(s(1−s)) x and √ρ I, without H itself."""
+    x, y = objective.x.numpy(), objective.y.numpy()
+    s = 1 / (1 + np.exp(-y * (x @ w.numpy())))
+    rows = np.vstack([np.sqrt(s * (1 - s))[:, None] * x, objective.l2**0.5 * np.eye(len(w))])
+    r = np.linalg.qr(rows, mode="r")
+    half = scipy.linalg.solve_triangular(r, x.T * ((1 - s) * y), trans="T")
+    return scipy.linalg.solve_triangular(r, half).T
+
+
+def movement_matrix_free(objective, w):
+    solve = influence.matrix_free(hessian_product(objective, w), tolerance=1e-11)
+    return [-solve(g_i) for g_i in gradients(objective, w)]
+
+
+def movement_float32(objective, w):
+    g, h = (torch.from_numpy(a).float() for a in _logistic(objective, w))
+    return torch.linalg.solve(h, -g, left=False)
+
+
+def phi_retrained(objective, w, phi):
+    """φ at minima with nearby weights, differences good to four orders."""
+
+    def slope(i, t):
+        up, down = (_retrained(objective, w, i, 1 + t * sign) for sign in (1, -1))
+        return (phi(up) - phi(down)) / (2 * t)
+
+    return [(4 * slope(i, 2e-3) - slope(i, 4e-3)) / 3 for i in range(objective.n)]
+
+
+def phi_through_newton(objective, w, phi):
+    """Backwards through one Newton step under β, which is right to first order in β − 1."""
+
+    def after(beta):
+        slope = grad(lambda v: _total(objective, v, beta))
+        return phi(w - torch.linalg.solve(jacrev(slope)(w), slope(w)))
+
+    return jacrev(after)(torch.ones(objective.n, dtype=w.dtype))
+
+
+def phi_whitened(objective, w, phi):
+    g, h = _logistic(objective, w)
+    root = np.linalg.cholesky(h)
+    pulls = scipy.linalg.solve_triangular(root, g.T, lower=True)
+    seen = scipy.linalg.solve_triangular(root, grad(phi)(w).numpy(), lower=True)
+    return (-(seen[:, None] * pulls).sum(0)).tolist()
+
+
+def phi_eigenvectors(objective, w, phi):
+    values, vectors = torch.linalg.eigh(objective_hessian(objective, w))
+    pulls, seen = gradients(objective, w) @ vectors, jacrev(phi)(w) @ vectors
+    return -torch.einsum("nk,k,k->n", pulls, seen, values.reciprocal())
+
+
 _n, _rho, _s, _z = _symbols("n rho s z", real=True)
 _np, _rhop, _sp, _zp = _symbols("n rho s z", positive=True)
 _ws = _s / (_n + _rho)
 _b, _wv = _symbols("b w")
 _implicit = _rho * _wv + _n * _wv - _s + _b * (_wv - _z)
+_shift = sp.Symbol("shift")
 _g, _hbar = _symbols("g Hbar")
 
 INFLUENCE_DERIVATION = {
@@ -374,6 +539,7 @@ INFLUENCE_DERIVATION = {
         "implicit": (-sp.diff(_implicit, _b) / sp.diff(_implicit, _wv)).subs({_b: 0, _wv: _ws}),
         "sign outside": -(_ws - _z) / (_n + _rho),
         "floats": 1.0 * (_z - _ws) / (1.0 * _n + _rho),
+        "solved": sp.solve((_n + _rho) * _shift + _ws - _z, _shift)[0],
     },
     "influence_derivation.part_b": {
         "hint": movement_hint,
@@ -382,6 +548,10 @@ INFLUENCE_DERIVATION = {
         "eigenvectors": movement_eigenvectors,
         "mixed derivative": movement_mixed_derivative,
         "newton step": movement_newton_step,
+        "retrained": movement_retrained,
+        "QR": movement_qr,
+        "matrix-free": movement_matrix_free,
+        "float32": movement_float32,
     },
     "influence_derivation.part_c": {
         "chain": phi_chain,
@@ -390,6 +560,10 @@ INFLUENCE_DERIVATION = {
         "backward": phi_backward,
         "conjugate gradient": phi_conjugate_gradient,
         "finite slope": phi_finite_slope,
+        "retrained": phi_retrained,
+        "through Newton": phi_through_newton,
+        "whitened": phi_whitened,
+        "eigenvectors": phi_eigenvectors,
     },
     "influence_derivation.part_d": {
         "plain": "jumps",
@@ -408,6 +582,11 @@ INFLUENCE_DERIVATION = {
         "solved": sp.solve(_hbar * _wv + _g / _n, _wv)[0],
         "one third": -3 * (1 / 3) * _g / (_n * _hbar),
         "expanded": -(_g * _n + _g) / (_n * (_n + 1) * _hbar),
+        "summed Hessian": (-_g / _shift).subs(_shift, _n * _hbar),
+        "logarithms": -sp.exp(sp.log(_g) - sp.log(_n) - sp.log(_hbar)),
+        "quadratic": sp.diff(
+            sp.solve(sp.diff(_hbar * _wv**2 / 2 + _b * _g * _wv / _n, _wv), _wv)[0], _b
+        ),
     },
 }
 
@@ -538,7 +717,123 @@ def deletion_prediction_error(x, y, j):
     return -np.linalg.inv(x.T @ x) @ x[j] * (y[j] - x[j] @ without)
 
 
+def fit_qr(x, y):
+    q, r = np.linalg.qr(x.numpy())
+    return scipy.linalg.solve_triangular(r, q.T @ y.numpy())
+
+
+def fit_newton(x, y):
+    """One Newton step from anywhere, all derivatives automatic: the loss is quadratic."""
+
+    def loss(w):
+        return 0.5 * (y - x @ w).square().sum()
+
+    at = torch.ones(x.shape[1], dtype=x.dtype)
+    return at - torch.linalg.solve(jacfwd(grad(loss))(at), grad(loss)(at))
+
+
+def influence_cholesky(x, y, j):
+    root = torch.linalg.cholesky(x.T @ x)
+    both = torch.cholesky_solve(torch.stack([x.T @ y, x[j]], dim=1), root)
+    return both[:, 1] * (y[j] - x[j] @ both[:, 0])
+
+
+def influence_from_deletion(x, y, j):
+    """The change at a deletion, taken back and shrunk by 1 − h_j."""
+    rest = np.delete(x.numpy(), j, 0), np.delete(y.numpy(), j)
+    x, y = _np_xy(x, y)
+    moved = np.linalg.pinv(x) @ y - np.linalg.pinv(rest[0]) @ rest[1]
+    return moved * (1 - x[j] @ np.linalg.pinv(x)[:, j])
+
+
+def influence_by_derivatives(x, y, j):
+    """Minus the inverse Hessian times the gradient of example j, both automatic."""
+
+    def loss(w, rows, labels):
+        return ((labels - rows @ w) ** 2).sum() / 2
+
+    w = torch.from_numpy(np.linalg.lstsq(x.numpy(), y.numpy(), rcond=None)[0])
+    bent = jacrev(jacrev(loss))(w, x, y)
+    return -(grad(loss)(w, x[j, None], y[j, None]) @ torch.linalg.pinv(bent, hermitian=True))
+
+
+def influence_svd(x, y, j):
+    u, s, vt = torch.linalg.svd(x, full_matrices=False)
+    return (vt.T @ (u[j] / s) * (y[j] - u[j] @ (u.T @ y))).tolist()
+
+
+def influence_float32(x, y, j):
+    return torch.tensor(influence_pseudoinverse(x, y, j), dtype=torch.float32)
+
+
+def path_between(x, y, j, beta):
+    """The path is straight, from the fit with j to the fit without: how far along?"""
+    x, y = _np_xy(x, y)
+    end = np.linalg.lstsq(np.delete(x, j, 0), np.delete(y, j), rcond=None)[0]
+    start = np.linalg.lstsq(x, y, rcond=None)[0]
+    h = x[j] @ np.linalg.solve(x.T @ x, x[j])
+    return (end - start) * (1 - beta) * (1 - h) / (beta * h + 1 - h)
+
+
+def path_bordered(x, y, j, beta):
+    """The residual of example j as one more unknown: A w + (1 − β) x_j e = b, x_jᵀw + e = y_j."""
+    p = x.shape[1]
+    system = torch.eye(p + 1, dtype=x.dtype)
+    system[:p, :p], system[:p, p], system[p, :p] = x.T @ x, (1 - beta) * x[j], x[j]
+    new = torch.linalg.solve(system, torch.cat([x.T @ y, y[j, None]]))[:p]
+    return new - torch.linalg.solve(x.T @ x, x.T @ y)
+
+
+def path_newton(x, y, j, beta):
+    """From w*, one Newton step of the weighted loss, which is quadratic."""
+    weights = torch.ones_like(y)
+    weights[j] = beta
+    w = linear_regression.least_squares(x, y)
+
+    def loss(v):
+        return 0.5 * (weights * (y - x @ v).square()).sum()
+
+    return -torch.linalg.solve(jacrev(grad(loss))(w), grad(loss)(w))
+
+
+def path_of_labels(x, y, j, beta):
+    """The old fit is that of y; the new one too, with another label at j."""
+    x, y = _np_xy(x, y)
+    pinv = np.linalg.pinv(x)
+    h, fitted = x[j] @ pinv[:, j], x[j] @ pinv @ y
+    new_fitted = (beta * y[j] * h + fitted - h * y[j]) / (1 - (1 - beta) * h)
+    label = beta * y[j] + (1 - beta) * new_fitted
+    return (pinv[:, j] * (label - y[j])).tolist()
+
+
+def deletion_zero_row(x, y, j):
+    """A row of zeros has no say, whatever its label."""
+    less_x, less_y = x.clone(), y.clone()
+    less_x[j] = less_y[j] = 0
+    return fit_qr(less_x, less_y) - fit_qr(x, y)
+
+
+def deletion_missing_value(x, y, j):
+    """Put the prediction in place of the label until it is its own: the fit without j."""
+    h = x[j] @ torch.linalg.solve(x.T @ x, x[j])
+    w = linear_regression.least_squares(x, y)
+    label = (x[j] @ w - h * y[j]) / (1 - h)
+    filled = torch.where(torch.arange(len(y)) == j, label, y)
+    return linear_regression.least_squares(x, filled) - w
+
+
+def deletion_bordered(x, y, j):
+    """With a parameter of its own, example j is fitted whatever the others say."""
+    own = np.zeros((len(y), 1))
+    own[j] = 1
+    x, y = _np_xy(x, y)
+    new = np.linalg.lstsq(np.hstack([x, own]), y, rcond=None)[0][:-1]
+    return (new - np.linalg.lstsq(x, y, rcond=None)[0]).tolist()
+
+
 _s, _h = _symbols("s h", real=True)
+_whole = _s / (1 - _s * _h)
+_first = _s * sp.diff(_whole, _s).subs(_s, 0)
 _k = _symbols("k", integer=True)
 LEVERAGE = {
     "leverage.part_a": {
@@ -552,6 +847,8 @@ LEVERAGE = {
         ).tolist(),
         "library": linear_regression.least_squares,
         "means": lambda x, y: torch.linalg.solve(x.T @ x / len(x), (x * y[:, None]).mean(0)),
+        "QR": fit_qr,
+        "Newton": fit_newton,
     },
     "leverage.part_b": {
         "hint": influence_hint,
@@ -560,6 +857,11 @@ LEVERAGE = {
         "autodiff": influence_autodiff,
         "differences": influence_differences,
         "pseudoinverse": influence_pseudoinverse,
+        "Cholesky": influence_cholesky,
+        "from deletion": influence_from_deletion,
+        "derivatives": influence_by_derivatives,
+        "singular vectors": influence_svd,
+        "float32": influence_float32,
     },
     "leverage.part_c": {
         "hint": path_hint,
@@ -568,6 +870,10 @@ LEVERAGE = {
         "library": linear_regression.weighted_update,
         "series": path_series,
         "other names": lambda X, Y, i, weight: np.asarray(path_hint(X, Y, i, weight)),
+        "between two fits": path_between,
+        "bordered": path_bordered,
+        "Newton": path_newton,
+        "labels": path_of_labels,
     },
     "leverage.part_d": {
         "plain": _s * _h / (1 - _s * _h),
@@ -579,6 +885,8 @@ LEVERAGE = {
         "floats": 1.0 / (1.0 - 1.0 * _s * _h) - 1.0,
         "ratio of both": (_s / (1 - _s * _h) - _s) / _s,
         "series": sp.Sum((_s * _h) ** _k, (_k, 1, sp.oo)).doit().args[0][0],
+        "whole and first": (_whole - _first) / _first,
+        "over s": _h / (1 / _s - _h),
     },
     "leverage.part_e": {
         "hint": deletion_hint,
@@ -588,6 +896,9 @@ LEVERAGE = {
         "prediction error": deletion_prediction_error,
         "library": lambda x, y, j: linear_regression.deletion_update(x, y)[j],
         "path at zero": lambda x, y, j: path_hint(x, y, j, 0).numpy(),
+        "zero row": deletion_zero_row,
+        "missing value": deletion_missing_value,
+        "bordered": deletion_bordered,
     },
     "leverage.part_f": {
         "rounded": 0.17,
@@ -705,8 +1016,88 @@ def damped_conjugate_gradient(objective, w, phi, damping):
     return -(gradients(objective, w) * v).sum(dim=1)
 
 
+def gauss_newton_linearised(objective, w):
+    """The Hessian of the loss of the network's tangent at w."""
+
+    def tangent_loss(v):
+        def one(x_i, y_i):
+            f, moved = jvp(lambda u: objective.predict(u, x_i), (w,), (v,))
+            return objective.loss(f + moved, y_i)
+
+        return vmap(one)(objective.x, objective.y).sum()
+
+    return jacfwd(grad(tangent_loss))(torch.zeros_like(w))
+
+
+def gauss_newton_by_difference(objective, w):
+    """H less what the network's own curvature adds, and less the penalty."""
+
+    def bent_network(v):
+        f = vmap(objective.predict, (None, 0))
+        pull = vmap(grad(objective.loss))(f(w, objective.x), objective.y)  # held at w
+        return (pull * f(v, objective.x)).sum() + objective.l2 / 2 * v @ v
+
+    return objective_hessian(objective, w) - jacfwd(jacrev(bent_network))(w)
+
+
+def gauss_newton_pairs(objective, w):
+    """Half the sum over pairs of outputs of q_c q_d (J_c − J_d)(J_c − J_d)ᵀ."""
+    j, q = _jacobians_and_probabilities(objective, w)
+    g = np.zeros((len(w), len(w)))
+    for c, d in combinations(range(q.shape[1]), 2):
+        apart = j[:, c] - j[:, d]
+        g += (apart.T * (q[:, c] * q[:, d])) @ apart
+    return g
+
+
+def gauss_newton_blocks(objective, w):
+    rows = output_jacobians(objective, w).reshape(-1, len(w))
+    middle = torch.block_diag(*output_hessians(objective, w))
+    return rows.T @ middle @ rows
+
+
+def gauss_newton_float32(objective, w):
+    return torch.from_numpy(gauss_newton_softmax(objective, w)).float()
+
+
+def damped_cholesky(objective, w, phi, damping):
+    g = torch.tensor(gauss_newton_pairs(objective, w)) + damping * torch.eye(len(w))
+    both = torch.cholesky_solve(gradients(objective, w).T, torch.linalg.cholesky(g))
+    return -torch.einsum("pn,p->n", both, jacrev(phi)(w))
+
+
+def damped_least_squares(objective, w, phi, damping):
+    """(RᵀR + λI)⁻¹ by QR of R over √λ I, each example's pull whitened by the triangle."""
+    rows = np.vstack([_roots(objective, w), damping**0.5 * np.eye(len(w))])
+    r = np.linalg.qr(rows, mode="r")
+    pulls = scipy.linalg.solve_triangular(r, gradients(objective, w).numpy().T, trans="T")
+    return -pulls.T @ scipy.linalg.solve_triangular(r, grad(phi)(w).numpy(), trans="T")
+
+
+def damped_updates(objective, w, phi, damping):
+    """The inverse by Sherman and Morrison, from I/λ and one row of R after another."""
+    inverse = np.eye(len(w)) / damping
+    for row in _roots(objective, w):
+        pull = inverse @ row
+        inverse -= np.outer(pull, pull) / (1 + row @ pull)
+    return [-(g_i @ inverse @ grad(phi)(w).numpy()) for g_i in gradients(objective, w).numpy()]
+
+
+def damped_implicit(objective, w, phi, damping):
+    """The proximal Bregman objective itself, and the implicit function theorem on it."""
+    slope = grad(influence.proximal_bregman(objective, w, damping))
+    ones = torch.ones(objective.n, dtype=w.dtype)
+    bent, mixed = jacfwd(slope, 0)(w, ones), jacfwd(slope, 1)(w, ones)
+    return -grad(phi)(w) @ torch.linalg.solve(bent, mixed)
+
+
+def damped_float32(objective, w, phi, damping):
+    return np.asarray(damped_hint(objective, w, phi, damping), dtype=np.float32)
+
+
 _w, _x, _y = _symbols("w x y")
 _wr, _xr, _yr = _symbols("w x y", real=True)
+_u = _symbols("u")
 _f = sp.exp(_w * _x)
 
 CURVATURE = {
@@ -716,6 +1107,11 @@ CURVATURE = {
         "roots": gauss_newton_roots,
         "Fisher": gauss_newton_fisher,
         "products": gauss_newton_products,
+        "linearised": gauss_newton_linearised,
+        "by difference": gauss_newton_by_difference,
+        "pairs": gauss_newton_pairs,
+        "blocks": gauss_newton_blocks,
+        "float32": gauss_newton_float32,
     },
     "curvature.part_b": {
         "plain": _x**2 * _f * (_f - _y),
@@ -727,6 +1123,8 @@ CURVATURE = {
         "power of e": _x**2 * sp.E ** (_w * _x) * (sp.E ** (_w * _x) - _y),
         "hyperbolic": _x**2 * (sp.cosh(_w * _x) + sp.sinh(_w * _x)) * (_f - _y),
         "sign outside": -(_y - _f) * sp.diff(_f, _w, _w),
+        "completed square": _x**2 * ((_f - _y / 2) ** 2 - _y**2 / 4),
+        "substituted": (_x**2 * (_u**2 - _u * _y)).subs(_u, _f),
     },
     "curvature.part_c": {
         "plain": "no",
@@ -741,6 +1139,11 @@ CURVATURE = {
         "push-through": damped_push_through,
         "eigenvectors": damped_eigenvectors,
         "conjugate gradient": damped_conjugate_gradient,
+        "Cholesky": damped_cholesky,
+        "least squares": damped_least_squares,
+        "updates": damped_updates,
+        "implicit": damped_implicit,
+        "float32": damped_float32,
     },
     "curvature.part_e": {
         "float": 1 / (-0.5 + 0.3),
@@ -829,10 +1232,77 @@ def valley_descent(s, damping):
     return y
 
 
+def ab_library(a, b, z):
+    return objective_hessian(ab_model(z), torch.tensor([a, b], dtype=z.dtype))
+
+
+def ab_second_differences(a, b, z):
+    """Of the loss, quadratic in a and in b: a step of one is exact."""
+
+    def loss(a, b):
+        return ((z - a * b) ** 2).sum().item() / 2
+
+    here = 2 * loss(a, b)
+    corners = loss(a + 1, b + 1) + loss(a - 1, b - 1) - loss(a + 1, b - 1) - loss(a - 1, b + 1)
+    aa, bb = loss(a + 1, b) + loss(a - 1, b) - here, loss(a, b + 1) + loss(a, b - 1) - here
+    return np.array([[aa, corners / 4], [corners / 4, bb]])
+
+
+def ab_polynomial(a, b, z):
+    """n a²b²/2 − ab Σz + …, differentiated by sympy."""
+    at = sp.symbols("p q")
+    loss = len(z) * (at[0] * at[1]) ** 2 / 2 - at[0] * at[1] * sp.Float(float(z.sum()))
+    bent = sp.hessian(loss, at).subs({at[0]: a, at[1]: b})
+    return np.array(bent.tolist(), dtype=float)
+
+
+def ab_forward(a, b, z):
+    def residuals(w):
+        return z - w[0] * w[1]
+
+    w = torch.tensor([a, b], dtype=torch.float64)
+    j, bent = jacfwd(residuals)(w), jacfwd(jacfwd(residuals))(w)
+    return j.T @ j + torch.einsum("n,npq->pq", residuals(w), bent)
+
+
+def ab_float32(a, b, z):
+    off = torch.sum(2 * a * b - z)
+    diagonal = torch.tensor([b, a], dtype=z.dtype).square() * z.numel()
+    return torch.diag(diagonal).float() + off.float() * (1 - torch.eye(2))
+
+
+def valley_library(s, damping):
+    model, at = valley(s), torch.zeros(2, dtype=s.dtype)
+    solve = influence.direct(objective_hessian(model, at), damping)
+    return influence.influence(model, at, lambda w: w[1], solve)
+
+
+def valley_differences(s, damping):
+    """Minima of the tethered loss with one weight moved up or down."""
+    answer = []
+    for i in range(len(s)):
+        up, down = s.sum() + 0.5 * s[i], s.sum() - 0.5 * s[i]
+        answer.append(-up / damping + down / damping)
+    return torch.stack(answer)
+
+
+def valley_series(s, damping):
+    """Gradient descent along y with half the best step, as a geometric series."""
+    step = 0.5 / damping
+    return (-s * step * sum(0.5**k for k in range(60))).numpy()
+
+
+def valley_float32(s, damping):
+    return s.float().neg() / damping
+
+
 _z, _zbar, _n, _lam, _v = _symbols("z zbar n lambda V")
 _zp, _zbarp, _np, _lamp, _vp = _symbols("z zbar n lambda V", positive=True)
 _vec = sp.Matrix([1, _zbar])  # the minimum a = z̄, b = 1 of the valley
 _vv = _vec.dot(_vec)
+_rest = (_n * _zbar - _z) / (_n - 1)  # the mean of the others
+_along = sp.Matrix([sp.sqrt(_v), 0])  # v, in axes of its own
+_solved = (_n * _along * _along.T + _lam * sp.eye(2)).LUsolve(_along)
 _a, _b, _beta = _symbols("a b beta")
 
 DEGENERATE_AB = {
@@ -843,6 +1313,11 @@ DEGENERATE_AB = {
         "mean": ab_mean,
         "double backward": ab_double_backward,
         "slope differences": ab_slope_differences,
+        "library": ab_library,
+        "second differences": ab_second_differences,
+        "polynomial": ab_polynomial,
+        "forward": ab_forward,
+        "float32": ab_float32,
     },
     "degenerate_ab.part_b": {
         "plain": (_z - _zbar) / _n,
@@ -854,6 +1329,9 @@ DEGENERATE_AB = {
         "unevaluated": sp.Subs(
             sp.Derivative((_n * _zbar + _beta * _z) / (_n + _beta), _beta), _beta, 0
         ),
+        "limit of the damped": sp.limit((_z - _zbar) * _v / (_n * _v + _lam), _lam, 0),
+        "from the deletion": (_zbar - _rest) * (_n - 1) / _n,
+        "one more copy": ((_n * _zbar + _z) / (_n + 1) - _zbar) * (1 + 1 / _n),
     },
     "degenerate_ab.part_c": {
         "plain": (_zbar - _z) / (_n - 1),
@@ -863,6 +1341,9 @@ DEGENERATE_AB = {
         "sign below": (_z - _zbar) / (1 - _n),
         "floats": -1.0 * (_z - _zbar) / (_n - 1.0),
         "from the influence": -(_z - _zbar) / _n / (1 - 1 / _n),
+        "two fractions": _zbar / (_n - 1) - _z / (_n - 1),
+        "weight zero": ((_n * _zbar + (_beta - 1) * _z) / (_n + _beta - 1)).subs(_beta, 0) - _zbar,
+        "distance to the rest": -(_z - _rest) / _n,
     },
     "degenerate_ab.part_d": {
         "plain": (_z - _zbar) * _v / (_n * _v + _lam),
@@ -872,6 +1353,9 @@ DEGENERATE_AB = {
         "expanded": sp.expand((_z - _zbar) * _v) / (_lam + _n * _v),
         "floats": (_z - _zbar) * _v * 1.0 / (1.0 * _lam + _n * _v),
         "one third": 3 * (_z - _zbar) * _v * (1 / 3) / (_n * _v + _lam),
+        "Sherman-Morrison": (_z - _zbar) * (_v / _lam - _n * _v**2 / (_lam * (_lam + _n * _v))),
+        "slope of a logarithm": (_z - _zbar) * sp.diff(sp.log(_n * _v + _lam), _n),
+        "solved along v": (_z - _zbar) * _along.dot(_solved),
     },
     "degenerate_ab.part_e": {
         "plain": 2 * _zbar * (_z - _zbar) / (_n * _v + _lam),
@@ -881,6 +1365,12 @@ DEGENERATE_AB = {
         "over V": 2 * _zbar * (_z - _zbar) / _v / (_n + _lam / _v),
         "floats": 2.0 * _zbar * (_z - _zbar) / (_n * _v + _lam),
         "substituted": (2 * _a * _b * (_z - _a * _b) / (_n * _v + _lam)).subs(_a, _zbar / _b),
+        "Sherman-Morrison": 2
+        * _zbar
+        * (_z - _zbar)
+        * (1 / _lam - _n * _v / (_lam * (_lam + _n * _v))),
+        "slope of a logarithm": _zbar * (_z - _zbar) * sp.diff(2 * sp.log(_n * _v + _lam), _lam),
+        "from part d": 2 * _zbar * (_z - _zbar) * _along.dot(_solved) / _v,
     },
     "degenerate_ab.part_f": {
         "plain": "finite",
@@ -897,6 +1387,10 @@ DEGENERATE_AB = {
         "solve": valley_solve,
         "autodiff": valley_autodiff,
         "descent": valley_descent,
+        "library": valley_library,
+        "differences": valley_differences,
+        "series": valley_series,
+        "float32": valley_float32,
     },
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.special
 import sympy as sp
 import torch
-from torch.func import grad, jacrev, vmap
+from torch.func import grad, jacfwd, jacrev, vmap
 
 from lib import bayesian, exact_posteriors, influence, objective
 from lib.models import linear
@@ -269,6 +269,26 @@ def loo_float32(losses, phi, weights, kappa):
     return ((q / q.sum(0) - w) * phi.float()[:, None]).sum(0)
 
 
+def loo_generating(losses, phi, weights, kappa):
+    """log E[exp(κL_i + tφ)], differentiated in t at zero, is the mean without example i."""
+
+    def log_z(t):
+        return torch.logsumexp(weights.log()[:, None] + kappa * losses + t * phi[:, None], 0)
+
+    zero = torch.tensor(0.0, dtype=losses.dtype)
+    return jacrev(log_z)(zero) - weights @ phi
+
+
+def loo_path(losses, phi, weights, kappa):
+    """κ Cov(L_i, φ) under every weight between one and zero, by Gauss–Legendre."""
+    nodes, mass = np.polynomial.legendre.leggauss(40)
+    l, f, total = losses.numpy(), phi.numpy()[:, None], 0.0
+    for t, m in zip((nodes + 1) / 2, mass / 2, strict=True):  # the weight taken away so far
+        q = scipy.special.softmax(weights.log().numpy()[:, None] + kappa * t * l, axis=0)
+        total += m * kappa * ((q * l * f).sum(0) - (q * l).sum(0) * (q * f).sum(0))
+    return total
+
+
 def _symbols(names: str, **assumptions):
     return sp.symbols(names, **assumptions)
 
@@ -279,6 +299,7 @@ _sr, _zr = _symbols("s z", real=True)
 _mu, _v = _symbols("mu v")
 _mur, _vp = sp.Symbol("mu", real=True), sp.Symbol("v", positive=True)
 _tilted_mean = _kappa * (_s + (_beta - 1) * _z) / (_kappa * (_n + _beta - 1) + _rho)
+_slope = _kappa * (_n * _mu - _s + (_beta - 1) * (_mu - _z)) + _rho * _mu  # of the energy
 _lam = _rho / _kappa
 # N(mu, v) upweighted by beta: precision and mean, then the mean of w²
 _precision = 1 / _v + _kappa * _beta
@@ -326,6 +347,10 @@ BIF_COVARIANCE = {
         "floats": -1.0 * (_s / (1.0 * _n + _lam) - _z) / (_n + 1.0 * _rho / _kappa),
         "differentiated": sp.diff(_tilted_mean, _beta).subs(_beta, 1),
         "unevaluated": sp.Subs(sp.Derivative(_tilted_mean, _beta), _beta, 1),
+        "two terms": _kappa * _z / (_kappa * _n + _rho) - _s * (_kappa / (_kappa * _n + _rho)) ** 2,
+        "implicit": (-sp.diff(_slope, _beta) / sp.diff(_slope, _mu)).subs(
+            {_beta: 1, _mu: _kappa * _s / (_kappa * _n + _rho)}
+        ),
     },
     "bif_covariance.part_d": {
         "plain": -_kappa * (_v**2 + 2 * _mu * (_mu - _z) * _v),
@@ -342,6 +367,8 @@ BIF_COVARIANCE = {
         "floats": -2.0 * _kappa * _v * (0.5 * _v + _mu * (_mu - _z)),
         "differentiated": sp.diff(_square, _beta).subs(_beta, 0),
         "unevaluated": sp.Subs(sp.Derivative(_square, _beta), _beta, 0),
+        "Hermite": -_kappa * (_v * (2 * _mu) * (_mu - _z) + _v**2 / 2 * 2 * 1),
+        "completed square": -_kappa * ((_v + _mu * (_mu - _z)) ** 2 - (_mu * (_mu - _z)) ** 2),
     },
     "bif_covariance.part_e": {
         "hint": rbif_hint,
@@ -372,6 +399,8 @@ BIF_COVARIANCE = {
         "lists": loo_lists,
         "posterior": loo_posterior,
         "float32": loo_float32,
+        "generating function": loo_generating,
+        "path": loo_path,
     },
 }
 
@@ -693,6 +722,83 @@ def loss_bif_rounded(x, y, sigma, tau, x_t, y_t):
     return (-((y - x @ mu) * (y_t - x_t @ mu) + x @ s / 2) * (x @ s) / sigma**2).float()
 
 
+def laplace_qr(o, w, kappa, gamma):
+    """From the triangle of the rows √(κ p (1 − p)) x and √γ I."""
+    x, p = o.x.numpy(), scipy.special.expit((o.x @ w).numpy())
+    rows = np.vstack([np.sqrt(kappa * p * (1 - p))[:, None] * x, gamma**0.5 * np.eye(len(w))])
+    inverse = np.linalg.inv(np.linalg.qr(rows, mode="r"))
+    return inverse @ inverse.T
+
+
+def leading_eigenvectors(f1, g, h):
+    values, vectors = np.linalg.eigh(h.numpy())
+    return -(g.numpy() @ vectors) @ ((vectors.T @ f1.numpy()) / values)
+
+
+def leading_sigma_points(f1, g, h):
+    """Covariance over 2p points ±√p times the columns of a root of H⁻¹: exact for slopes."""
+    p = len(f1)
+    root = np.linalg.inv(np.linalg.cholesky(h.numpy())) * p**0.5
+    delta = np.concatenate([root, -root])
+    return -np.mean((delta @ f1.numpy())[:, None] * (delta @ g.numpy().T), axis=0)
+
+
+def isserlis_generating(sigma, a, b, c, d):
+    """The mixed fourth derivative of exp(½tᵀSt) at zero."""
+    rows = torch.stack([a, b, c, d])
+    s = rows @ sigma @ rows.T
+
+    def mean(t1, t2, t3, t4):
+        t = torch.stack([t1, t2, t3, t4])
+        return torch.exp(t @ s @ t / 2)
+
+    for place in range(4):
+        mean = jacfwd(mean, place)
+    return mean(*torch.zeros(4, dtype=s.dtype))
+
+
+def isserlis_whitened(sigma, a, b, c, d):
+    """Contracts the symmetric fourth moment of a standard normal."""
+    root = np.linalg.cholesky(sigma.numpy())
+    a, b, c, d = (root.T @ v.numpy() for v in (a, b, c, d))
+    crossed = np.outer(a, b) + np.outer(b, a)
+    return np.vdot(a, b) * np.vdot(c, d) + c @ crossed @ d
+
+
+def two_two_tilted(sigma, f2, g2):
+    """How E[½δᵀg₂δ] answers when f₂ is taken from the precision."""
+
+    def mean(t):
+        return (g2 * torch.linalg.inv(torch.linalg.inv(sigma) - t * f2)).sum() / 2
+
+    return jacfwd(mean)(torch.tensor(0.0, dtype=sigma.dtype))
+
+
+def loss_bif_slopes(x, y, sigma, tau, x_t, y_t):
+    """½(r_t² + x_tᵀVx_t), differentiated by hand: dμ = κ V x_j r_j and dV = −κ V x_j x_jᵀ V."""
+    x, y, x_t, kappa = x.numpy(), y.numpy(), x_t.numpy(), sigma**-2
+    v = np.linalg.inv(kappa * x.T @ x + np.eye(len(x_t)) * tau**-2)
+    mu = kappa * v @ x.T @ y
+    answer = []
+    for x_j, y_j in zip(x, y, strict=True):
+        d_mu = kappa * v @ x_j * (y_j - x_j @ mu)
+        d_v = -kappa * np.outer(v @ x_j, v @ x_j)
+        answer.append(-(y_t - x_t @ mu) * (x_t @ d_mu) + 0.5 * x_t @ d_v @ x_t)
+    return answer
+
+
+def loss_bif_augmented(x, y, sigma, tau, x_t, y_t):
+    """The prior as p more examples; in whitened coordinates the covariance is the identity."""
+    p = len(x_t)
+    rows = torch.cat([x / sigma, torch.eye(p, dtype=x.dtype) / tau])
+    q, r = torch.linalg.qr(rows)
+    labels = torch.cat([y / sigma, torch.zeros(p, dtype=y.dtype)])
+    far = torch.linalg.solve_triangular(r.T, x_t[:, None], upper=False)[:, 0]
+    near, fitted = q[: len(y)] * sigma, q.T @ labels
+    residuals, r_t, s = y - near @ fitted, y_t - far @ fitted, near @ far
+    return -s * (residuals * r_t + s / 2) / sigma**2
+
+
 _f1, _f2, _f3, _g1, _g2, _g3, _h, _l3, _l4 = _symbols("f1 f2 f3 g1 g2 g3 h l3 l4")
 _f1r, _f2r, _f3r, _g1r, _g2r, _g3r, _l3r, _l4r = _symbols("f1 f2 f3 g1 g2 g3 l3 l4", real=True)
 _hp = sp.Symbol("h", positive=True)
@@ -725,6 +831,51 @@ _sum_of_pairs = sum(
     for m, b in enumerate(_taylor_loss, 1)
     if k + m == 4
 )
+# Cov(f, g) under a Gaussian is Σ_k v^k/k! E[f^(k)] E[g^(k)], with E[f^(k)] = f_k + v f_(k+2)/2.
+_hermite = _kappa * (
+    _e * (_f1 + _e * _f3 / 2) * (_g1 + _e * _g3 / 2) + _e**2 / 2 * _f2 * _g2
+)  # _e for the variance
+
+
+def _squared(f1, f2, f3):
+    """The part of Var(f) with four factors δ, in units of v²."""
+    return f2**2 / 2 + f1 * f3
+
+
+_polarised = (
+    _squared(_f1 + _g1, _f2 + _g2, _f3 + _g3) - _squared(_f1 - _g1, _f2 - _g2, _f3 - _g3)
+) / 4
+_nodes = {
+    -sp.sqrt(3): sp.Rational(1, 6),
+    sp.S.Zero: sp.Rational(2, 3),
+    sp.sqrt(3): sp.Rational(1, 6),
+}
+
+
+def _three_points(f):
+    """E[f(δ)] in units of √v: exact up to degree five."""
+    return sum(mass * f(node) for node, mass in _nodes.items())
+
+
+_two_two = _three_points(lambda t: _f2 * _g2 * t**4 / 4) - _three_points(
+    lambda t: _f2 * t**2 / 2
+) * _three_points(lambda t: _g2 * t**2 / 2)
+_one_three = _three_points(lambda t: (_f1 * _g3 + _f3 * _g1) * t**4 / 6)
+
+# E[δ^k κ(hδ + l3 δ²/2 + l4 δ³/6)] = k E[δ^(k−1)], by parts: each moment from others of lower order.
+_m4, _m2 = 3 * _s2**2, _s2
+_m1 = -_l3 * _m2 / (2 * _h)
+_m3 = (2 * _m1 / _kappa - _l3 * _m4 / 2) / _h
+_m2_next = -(_l3 * _m3 / 2 + _l4 * _m4 / 6) / _h  # beyond 1/(κh)
+
+# One loop: under a force the mean is w − l3(w)/(2κh(w)²), and κh dw/dforce = 1.
+_w = _symbols("w")
+_lean = -(_l3 + _l4 * _w) / (2 * _kappa * (_h + _l3 * _w) ** 2)
+
+# In u with δ = u − l3 u²/(6h) + … the energy is quadratic, and the density leans by 1 − l3 u/(3h).
+_bent_f, _bent_g = _f2 - _f1 * _l3 / (3 * _h), _g2 - _g1 * _l3 / (3 * _h)
+_third_f, _third_g = -_f2 * _l3 / _h, -_g2 * _l3 / _h
+_straight = -(_bent_f * _bent_g + _f1 * _third_g + _third_f * _g1) / (2 * _kappa * _h**2)
 
 POWER_SERIES = {
     "power_series.part_a": {
@@ -737,6 +888,7 @@ POWER_SERIES = {
         "slopes": laplace_slopes,
         "Woodbury": laplace_woodbury,
         "float32": laplace_float32,
+        "QR": laplace_qr,
     },
     "power_series.part_b": {
         "plain": "n^-2",
@@ -754,6 +906,8 @@ POWER_SERIES = {
         "whitened": leading_whitened,
         "autodiff": leading_autodiff,
         "float32": leading_float32,
+        "eigenvectors": leading_eigenvectors,
+        "sigma points": leading_sigma_points,
     },
     "power_series.part_d": {
         "hint": isserlis_hint,
@@ -764,6 +918,8 @@ POWER_SERIES = {
         "quadrature": isserlis_quadrature,
         "loops": isserlis_loops,
         "matrices": isserlis_matrices,
+        "generating function": isserlis_generating,
+        "whitened": isserlis_whitened,
     },
     "power_series.part_e": {
         "hint": two_two_hint,
@@ -775,6 +931,7 @@ POWER_SERIES = {
         "polarised": two_two_polarised,
         "quadrature": two_two_quadrature,
         "lists": two_two_lists,
+        "tilted": two_two_tilted,
     },
     "power_series.part_f": {
         "plain": -(_f2 * _g2 + _f1 * _g3 + _f3 * _g1) / (2 * _kappa * _h**2),
@@ -798,6 +955,9 @@ POWER_SERIES = {
             1 / _kappa,
             evaluate=False,
         ),
+        "Hermite": -sp.diff(_hermite, _e, 2).subs(_e, 0) / 2 * _s2**2,
+        "polarised": -_kappa * _s2**2 * _polarised,
+        "three points": -_kappa * _s2**2 * (_two_two + _one_three),
     },
     "power_series.part_g": {
         "plain": (_f1 * _g2 + _f2 * _g1) * _l3 / (_kappa * _h**3),
@@ -811,6 +971,13 @@ POWER_SERIES = {
         "floats": 1.0 * (_f1 * _g2 + _f2 * _g1) * _l3 * _h**-3.0 * _kappa**-1.0,
         "shift and skew": _kappa * (_f1 * _g2 + _f2 * _g1) * _kappa * _l3 * _s2**2 / 2 * _s2
         + _kappa * (_f1 * _g2 + _f2 * _g1) * _kappa * _l3 * _s2**3 / 2,
+        "by parts": -_kappa * (_f1 * _g2 + _f2 * _g1) * (_m3 - _m1 * _m2) / 2,
+        "straightened": _f1 * _g2 * sp.diff(_straight, _f1, _g2)
+        + _f2 * _g1 * sp.diff(_straight, _f2, _g1)
+        + (_f1 * _g2 + _f2 * _g1) * _l3 / (3 * _kappa * _h**3),
+        "one loop": -(_f1 * _g2 + _f2 * _g1)
+        / (2 * _h)
+        * sp.diff(1 / (_kappa * (_h + _l3 * _w)) + (_w + _lean.subs(_w, 0)) ** 2, _w).subs(_w, 0),
     },
     "power_series.part_h": {
         "plain": -_f1 * _g1 * (_l3**2 / _h**4 - _l4 / (2 * _h**3)) / _kappa,
@@ -831,6 +998,8 @@ POWER_SERIES = {
         * _f1
         * _g1
         * sp.diff(1 / (_kappa * _h + _e * (_l4 / (2 * _h) - _l3**2 / _h**2)), _e).subs(_e, 0),
+        "by parts": -_kappa * _f1 * _g1 * (_m2_next - _m1**2),
+        "one loop": -_f1 * _g1 / _h * sp.diff(_lean, _w).subs(_w, 0),
     },
     "power_series.part_i": {
         "hint": loss_bif_hint,
@@ -841,6 +1010,8 @@ POWER_SERIES = {
         "parts c and e": loss_bif_parts,
         "differences": loss_bif_differences,
         "rounded to float32": loss_bif_rounded,
+        "slopes": loss_bif_slopes,
+        "augmented": loss_bif_augmented,
     },
     "power_series.part_j": {
         "plain": "further",

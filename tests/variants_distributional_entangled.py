@@ -296,6 +296,65 @@ _B, _W, _m = sp.symbols("B W m", positive=True)
 _Bp, _Wp, _mp = sp.symbols("B W m")
 _run = sp.Matrix([[_B + _W, _B], [_B, _B + _W / _m]])
 
+
+def seeds_centring(before, after, precision):
+    """Quadratic forms in the matrix that takes the mean away."""
+    many = len(before)
+    centre = (np.eye(many) - np.ones((many, many)) / many) / (many - 1)
+    both = np.stack([before.numpy(), after.numpy()])
+    c = both @ centre @ both.T / precision**2
+    return np.array([[1, -1, -1, 1], [1, 0, 0, 1]]) @ c.ravel()
+
+
+def seeds_jackknife(before, after, precision):
+    """The variance of a mean from the means that leave out one run."""
+    many = len(before)
+
+    def of_mean(v):
+        without = (v.sum() - v) / (many - 1)
+        return (many - 1) / many * ((without - v.mean()) ** 2).sum()
+
+    apart = [of_mean(before), of_mean(after)]
+    return [float(many * v / precision**2) for v in (of_mean(after - before), sum(apart))]
+
+
+def decompose_running(effects):
+    """One pass over the runs, means and squares brought up to date."""
+
+    def moments(values):
+        mean = squares = 0.0
+        for many, v in enumerate(values, start=1):
+            new = v - mean
+            mean += new / many
+            squares += new * (v - mean)
+        return mean, squares / (many - 1), many
+
+    rows = [moments(e.tolist()) for e in effects]
+    spread = moments([mean for mean, _, _ in rows])[1]
+    n = len(rows)
+    return spread - sum(v / many for _, v, many in rows) / n, sum(v for _, v, _ in rows) / n
+
+
+def band_differences(values, slopes, low, high, width):
+    """Central differences of each run's share of P, of fourth order."""
+    v, h = values.numpy(), 5e-3 * width
+
+    def inside(phi):
+        return scipy.special.expit((phi - low) / width) - scipy.special.expit((phi - high) / width)
+
+    near, far = (inside(v + k * h) - inside(v - k * h) for k in (1, 2))
+    return slopes.numpy().T @ (8 * near - far) / (12 * h) / v.size
+
+
+def skew_covariances(values, slopes):
+    """3 (Cov(z², ∂φ) − skew · Cov(z, ∂φ))/σ, from covariance matrices."""
+    z = (values - values.mean()) / values.std(correction=0)
+    stacked = torch.cat([z[None], z[None] ** 2, slopes.T])
+    table = torch.cov(stacked, correction=0)
+    skew = table[0, 1]  # E z³, as E z = 0
+    return 3 * (table[1, 2:] - skew * table[0, 2:]) / values.std(correction=0)
+
+
 DISTRIBUTIONAL = {
     "distributional.part_a": {
         "hint": seeds_hint,
@@ -306,6 +365,8 @@ DISTRIBUTIONAL = {
         "two by two": seeds_two_by_two,
         "dot products": seeds_dot,
         "float32": seeds_float32,
+        "centring matrix": seeds_centring,
+        "jackknife": seeds_jackknife,
     },
     "distributional.part_b": {
         "plain": (1 + _k**2) / (1 + _k**2 - 2 * _rho * _k),
@@ -320,6 +381,7 @@ DISTRIBUTIONAL = {
         "square and rest": (1 + _k**2) / ((1 - _k) ** 2 + 2 * _k * (1 - _rho)),
         "floats": (1.0 + _k**2.0) / (1.0 + _k**2 - 2.0 * _rho * _k),
         "solved": sp.solve((1 + _k**2) / _seeds - (1 + _k**2 - 2 * _rho * _k) / 1, _seeds)[0],
+        "one and what is more": 1 + 2 * _rho * _k / (1 + _k**2 - 2 * _rho * _k),
     },
     "distributional.part_c": {
         "hint": decompose_hint,
@@ -331,6 +393,7 @@ DISTRIBUTIONAL = {
         "flat": decompose_flat,
         "padded": decompose_padded,
         "float32": decompose_float32,
+        "running": decompose_running,
     },
     "distributional.part_d": {
         "plain": _B / sp.sqrt((_B + _W) * (_B + _W / _m)),
@@ -342,6 +405,7 @@ DISTRIBUTIONAL = {
         "sums of runs": _m * _B / sp.sqrt(_m**2 * _B + _m * _W) / sp.sqrt(_B + _W),
         "floats": _B * ((_B + _W) * (_B + _W / _m)) ** -0.5,
         "logarithms": sp.exp(sp.log(_B) - sp.log(_B + _W) / 2 - sp.log(_B + _W / _m) / 2),
+        "expanded root": _B * sp.sqrt(_m / (_m * _B**2 + (_m + 1) * _B * _W + _W**2)),
     },
     "distributional.part_e": {
         "hint": band_hint,
@@ -353,6 +417,7 @@ DISTRIBUTIONAL = {
         "complex step": band_complex,
         "forward": band_forward,
         "float32": band_float32,
+        "differences": band_differences,
     },
     "distributional.part_f": {
         "hint": skew_hint,
@@ -364,6 +429,7 @@ DISTRIBUTIONAL = {
         "raw moments": skew_raw_moments,
         "loop": skew_loop,
         "library": skew_library,
+        "covariances": skew_covariances,
     },
     "distributional.part_g": {
         "plain": "unrolling this run",
@@ -777,6 +843,154 @@ def _reached(copies):
     return copies / (1 + copies * _odds)
 
 
+def price_argmin(influences, counts):
+    """The class that loses most is the one with the least influence."""
+    worst = influences.argmin(dim=1, keepdim=True)
+    rise = -influences.gather(1, worst)[:, 0]
+    weights = torch.softmax(counts.double().log(), 0)
+    chosen = (rise > 0) & (torch.mv(influences, weights) > 0)
+    return rise * chosen
+
+
+def price_padded(influences, counts):
+    """A class that never changes, so that no rise is a rise of zero."""
+    effects = np.pad(-influences.numpy(), ((0, 0), (1, 0)))
+    total = effects[:, 1:] @ counts.numpy()
+    return np.heaviside(-total, 0) * effects.max(axis=1)
+
+
+def price_class_by_class(influences, counts):
+    worst, total = torch.zeros(len(influences)).double(), torch.zeros(len(influences)).double()
+    for column, many in zip(influences.unbind(1), counts.tolist(), strict=True):
+        worst = torch.maximum(worst, -column)
+        total = total + many * column
+    return [w if t > 0 else 0 for w, t in zip(worst.tolist(), total.tolist(), strict=True)]
+
+
+def modes_whitened(curvature, slopes, push, damping, cut):
+    """Coordinates in which the damped curvature is the identity."""
+    s, v = torch.linalg.eigh(curvature)
+    white = v * (s + damping).rsqrt()
+    a, b = slopes @ white, push @ white
+    return -torch.stack([a[:, keep] @ b[keep] for keep in (s >= cut, s < cut)]).T
+
+
+def modes_rank_one(curvature, slopes, push, damping, cut):
+    """Two inverses, put together mode by mode."""
+    values, vectors = scipy.linalg.eigh(curvature.numpy())
+    inverses = np.zeros((2, *curvature.shape))
+    for sigma, v in zip(values, vectors.T, strict=True):
+        inverses[int(sigma < cut)] += np.outer(v, v) / (sigma + damping)
+    return -np.einsum("np,cpq,q->nc", slopes.numpy(), inverses, push.numpy())
+
+
+def group_dummies(x, y, rho, group, queries):
+    """A free constant for each member takes it out of the fit."""
+    n, p = x.shape
+    dummies = np.zeros((n, len(group)))
+    dummies[group.numpy(), np.arange(len(group))] = 1
+
+    def fitted(design):
+        penalty = np.diag([rho] * p + [0.0] * (design.shape[1] - p))
+        return np.linalg.solve(design.T @ design + penalty, design.T @ y.numpy())[:p]
+
+    x = x.numpy()
+    return queries.numpy() @ (fitted(np.hstack([x, dummies])) - fitted(x))
+
+
+def second_refitted(margins, rho, w, query):
+    """Second differences of φ at refitted minima, and a Richardson step."""
+    m = margins.numpy()
+    n = len(m)
+
+    def phi(beta):
+        at = w
+        for _ in range(8):
+            e = beta * np.exp(-m * at)
+            at += (m @ e - rho * at) / (m**2 @ e + rho)
+        return np.exp(-query * at)
+
+    def differences(h):
+        out = np.zeros((n, n))
+        for i in range(n):
+            for j in range(n):
+                a, b = h * np.eye(n)[i], h * np.eye(n)[j]
+                corners = phi(1 + a + b) - phi(1 + a - b) - phi(1 - a + b) + phi(1 - a - b)
+                out[i, j] = corners / (4 * h**2)
+        return out
+
+    h = 8e-3
+    coarse, fine, finest = (differences(h / k) for k in (1, 2, 4))
+    better, best = (4 * fine - coarse) / 3, (4 * finest - fine) / 3
+    return (16 * best - better) / 15
+
+
+def second_polarised(margins, rho, w, query):
+    """From second derivatives along single directions, which are scalars."""
+    e = torch.exp(-margins * w)
+    bend = (margins**2 * e).sum() + rho
+    third = -(margins**3 * e).sum()
+
+    def along(d):
+        speed = (margins * e) @ d / bend
+        turn = -(2 * (margins**2 * e) @ d * speed + third * speed**2) / bend
+        return (query**2 * speed**2 - query * turn) * math.exp(-query * w)
+
+    units = torch.eye(len(margins), dtype=margins.dtype)
+    return [[float(along(a + b) - along(a - b)) / 4 for a in units] for b in units]
+
+
+def second_lagrangian(margins, rho, w, query):
+    """The Hessian of φ − λF in (w, β) with λ = φ′/H, along the curve of minima."""
+    n = len(margins)
+    e = torch.exp(-margins * w)
+    bend = (margins**2 * e).sum() + rho
+    multiplier = -query * math.exp(-query * w) / bend
+
+    def lagrangian(z):
+        at, beta = z[0], z[1:]
+        slope = rho * at - (beta * margins * torch.exp(-margins * at)).sum()
+        return torch.exp(-query * at) - multiplier * slope
+
+    start = torch.cat([torch.tensor([w], dtype=margins.dtype), torch.ones(n, dtype=margins.dtype)])
+    along = torch.cat([(margins * e / bend)[None], torch.eye(n, dtype=margins.dtype)])
+    return along.T @ torch.func.hessian(lagrangian)(start) @ along
+
+
+def shares_potential(value):
+    """Hart and Mas-Colell: shares are differences of a potential, which a recursion gives."""
+    v = (value - value[0, 0]).tolist()
+    potential = {(0, 0): 0.0}
+    for copies in range(len(v)):
+        for there in (0, 1):
+            if copies + there:
+                before = copies * potential.get((copies - 1, there), 0.0)
+                before += there * potential.get((copies, 0), 0.0)
+                potential[copies, there] = (v[copies][there] + before) / (copies + there)
+    k = len(v) - 1
+    return potential[k, 1] - potential[k - 1, 1], potential[k, 1] - potential[k, 0]
+
+
+def shares_integral(value):
+    """Owen: everyone comes at a uniform time in [0, 1]; the mean gain of one who comes at x."""
+    v, k = value.numpy(), len(value) - 1
+    nodes, weights = np.polynomial.legendre.leggauss(k + 1)
+    x = (1 + nodes)[:, None] / 2
+    here, rest = (scipy.stats.binom.pmf(np.arange(many + 1), many, x) for many in (k, k - 1))
+    other = here @ (v[:, 1] - v[:, 0])
+    gains = np.diff(v, axis=0)
+    copies = (1 - x[:, 0]) * (rest @ gains[:, 0]) + x[:, 0] * (rest @ gains[:, 1])
+    return np.array([weights @ copies, weights @ other]) / 2
+
+
+_copies_at = sp.Symbol("copies")
+_one_parameter = _copies_at * _ch / (1 - _ch + _copies_at * _ch)  # labels 1, the others pull to 0
+_moved = [_one_parameter.subs(_copies_at, many) for many in (_ck, _ck - _cm)]
+_kept_bordered = sp.Matrix([[0, _hi, _hij], [_ri, 1 - _hi, -_hij], [_rj, -_hij, 1 - _hj]])
+# Once j is gone, i has another residual and another leverage.
+_ri_left, _hi_left = _ri + _hij * _rj / (1 - _hj), _hi + _hij**2 / (1 - _hj)
+
+
 ENTANGLED = {
     "entangled.part_a": {
         "hint": price_hint,
@@ -786,6 +1000,9 @@ ENTANGLED = {
         "sorted": price_sorted,
         "removals": price_removals,
         "float32": price_float32,
+        "argmin": price_argmin,
+        "padded": price_padded,
+        "class by class": price_class_by_class,
     },
     "entangled.part_b": {
         "hint": modes_hint,
@@ -796,6 +1013,8 @@ ENTANGLED = {
         "library": modes_columns,
         "subsets": modes_subsets,
         "functions of a matrix": modes_functions,
+        "whitened": modes_whitened,
+        "rank one": modes_rank_one,
     },
     "entangled.part_c": {
         "hint": group_hint,
@@ -807,6 +1026,7 @@ ENTANGLED = {
         "downdated": group_downdated,
         "new labels": group_new_labels,
         "least squares": group_lstsq,
+        "dummies": group_dummies,
     },
     "entangled.part_d": {
         "hint": -(_hi * ((1 - _hj) * _ri + _hij * _rj) + _hij * (_hij * _ri + (1 - _hi) * _rj))
@@ -823,6 +1043,8 @@ ENTANGLED = {
         "factored": sp.factor(_both - _alone_i - _alone_j),
         "by what one leaves of the other": -_hij * (_hij * _ri / (1 - _hi) + _rj) / _det
         + _hij * _rj / (1 - _hj),
+        "bordered determinant": _kept_bordered.det() / _det - _alone_i - _alone_j,
+        "j, then i": -_hi_left * _ri_left / (1 - _hi_left) - _alone_i,
     },
     "entangled.part_e": {
         "plain": _cm * (1 - _ch) / (_ck * (1 + (_ck - 1 - _cm) * _ch)),
@@ -835,6 +1057,9 @@ ENTANGLED = {
         "odds": _cm / (_ck * (1 + (_ck - _cm) * _odds)),
         "one fraction": sp.together(1 - _reached(_ck - _cm) / _reached(_ck)),
         "floats": 1.0 * _cm * (1.0 - _ch) / _ck / (1.0 + (_ck - 1.0 - _cm) * _ch),
+        "less what stays": 1
+        - (_ck - _cm) * (1 + (_ck - 1) * _ch) / _ck / (1 + (_ck - _cm - 1) * _ch),
+        "one parameter": (_moved[0] - _moved[1]) / _moved[0],
     },
     # The five leverages: 0.122, 0.129, 0.136, 0.144, 0.155.
     "entangled.part_f": {
@@ -863,6 +1088,9 @@ ENTANGLED = {
         "loop": second_loop,
         "simplified": second_simplified,
         "float32": second_float32,
+        "refitted": second_refitted,
+        "polarised": second_polarised,
+        "lagrangian": second_lagrangian,
     },
     "entangled.part_i": {
         "hint": shares_hint,
@@ -873,5 +1101,7 @@ ENTANGLED = {
         "telescoped": shares_telescoped,
         "fractions": shares_fractions,
         "float32": shares_float32,
+        "potential": shares_potential,
+        "integral": shares_integral,
     },
 }

@@ -3,20 +3,23 @@
 Derived from the questions and their hints, without a look at the reference of any part.
 """
 
+import heapq
 import math
 import statistics
-from itertools import combinations, permutations, product
+from functools import cache, reduce
+from itertools import accumulate, combinations, permutations, product
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse.linalg
 import scipy.stats
 import torch
 from torch.func import grad, hessian, jacrev, vmap
 
 from lib import counterfactuals, evaluation
-from lib.influence import direct, gauss_newton, influence
+from lib.influence import direct, gauss_newton, gauss_newton_vector_product, influence
 from lib.models import log_odds_on
-from lib.objective import gradients
+from lib.objective import gradients, output_hessians, output_jacobians
 
 # --- (a) the behaviour ---------------------------------------------------------------------------
 
@@ -52,6 +55,48 @@ def behaviour_log_sigmoid(predict, w, shown, labels, answer):
     logs = vmap(predict, (None, 0))(w, shown[labels.ne(answer)]).log_softmax(1)
     others = [c for c in range(logs.shape[1]) if c != answer]
     return logs[:, answer].mean() - logs[:, others].logsumexp(1).mean()
+
+
+def behaviour_weighted(predict, w, shown, labels, answer):
+    """All rows, of which those with the label `answer` have no weight; that logit masked."""
+    logits = torch.stack([predict(w, x) for x in shown])
+    at = torch.arange(logits.shape[1]) == answer
+    odds = logits[:, answer] - logits.masked_fill(at, -torch.inf).logsumexp(1)
+    weight = (labels != answer).to(odds.dtype)
+    return weight @ odds / weight.sum()
+
+
+def behaviour_by_the_loss(predict, w, shown, labels, answer):
+    """1/p − 1 = e^loss − 1."""
+    x = shown[labels != answer]
+    logits = vmap(lambda x: predict(w, x))(x)
+    target = torch.full((len(x),), answer)
+    loss = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    return -loss.expm1().log().mean()
+
+
+def behaviour_pairwise(predict, w, shown, labels, answer):
+    """The other logits added up two by two."""
+    columns = vmap(predict, (None, 0))(w, shown[labels != answer]).unbind(1)
+    others = [f for c, f in enumerate(columns) if c != answer]
+    return (columns[answer] - reduce(torch.logaddexp, others)).sum() / len(columns[0])
+
+
+def behaviour_odds_product(predict, w, shown, labels, answer):
+    """The logarithm of the geometric mean of the odds, each a reciprocal sum."""
+    logits = vmap(predict, (None, 0))(w, shown[torch.nonzero(labels != answer)[:, 0]])
+    ratios = torch.exp(logits - logits[:, answer : answer + 1])
+    against = ratios.sum(1) - ratios[:, answer]
+    return torch.log(against.pow(-1 / len(against)).prod())
+
+
+def behaviour_two_classes(predict, w, shown, labels, answer):
+    """The contrast of two classes, `answer` and the rest, after a softmax over both."""
+    logits = vmap(predict, (None, 0))(w, shown[labels != answer])
+    groups = torch.nn.functional.one_hot(torch.tensor(answer), logits.shape[1])
+    shifted = (logits - logits.amax(1, keepdim=True)).exp()
+    two = torch.stack([shifted @ groups.to(w.dtype), shifted @ (1 - groups).to(w.dtype)], 1)
+    return (two.log() @ torch.tensor([1, -1]).to(w.dtype)).mean()
 
 
 # --- (b) the influence ---------------------------------------------------------------------------
@@ -99,6 +144,55 @@ def score_tangent(objective, w, phi, effort):
     damping = objective.l2 + objective.n / effort
     damped = G + damping * torch.eye(len(w), dtype=w.dtype)
     return -torch.linalg.solve(damped, gradients(objective, w).T).T @ grad(phi)(w)
+
+
+def score_eigen(objective, w, phi, effort):
+    values, basis = torch.linalg.eigh(gauss_newton(objective, w))
+    slope = basis.T @ grad(phi)(w) / (values + objective.n / effort)
+    return -(gradients(objective, w) @ basis) @ slope
+
+
+def score_conjugate_gradients(objective, w, phi, effort):
+    """G is never formed."""
+
+    def damped(v):
+        v = torch.from_numpy(np.ravel(v))
+        return (gauss_newton_vector_product(objective, w, v) + objective.n / effort * v).numpy()
+
+    p = len(w)
+    operator = scipy.sparse.linalg.LinearOperator((p, p), matvec=damped, dtype=float)
+    found, _ = scipy.sparse.linalg.cg(operator, grad(phi)(w).numpy(), rtol=1e-12, maxiter=100 * p)
+    return -gradients(objective, w).numpy() @ found
+
+
+def score_moved_minimum(objective, w, phi, effort):
+    """The minimum of the damped quadratic model, differentiated in the data weights."""
+    damped = gauss_newton(objective, w) + objective.n / effort * torch.eye(len(w)).double()
+    slopes, slope = gradients(objective, w), grad(phi)(w)
+
+    def value(beta):
+        return slope @ (w - torch.linalg.solve(damped, (beta - 1) @ slopes))
+
+    return grad(value)(torch.ones(objective.n, dtype=w.dtype))
+
+
+def score_outputs(objective, w, phi, effort):
+    """Woodbury's identity: a system as large as the number of all outputs."""
+    values, basis = torch.linalg.eigh(output_hessians(objective, w))
+    roots = basis * values.clamp(min=0).sqrt()[:, None]
+    rows = torch.einsum("ncd,ncp->ndp", roots, output_jacobians(objective, w)).flatten(0, 1)
+    damping = objective.l2 + objective.n / effort
+    small = damping * torch.eye(len(rows), dtype=w.dtype) + rows @ rows.T
+    slope = grad(phi)(w)
+    found = (slope - rows.T @ torch.linalg.solve(small, rows @ slope)) / damping
+    return gradients(objective, w) @ -found
+
+
+def score_qr(objective, w, phi, effort):
+    G = gauss_newton(objective, w).numpy()
+    q, upper = np.linalg.qr(G + objective.n / effort * np.identity(len(G)))
+    responses = scipy.linalg.solve_triangular(upper, q.T @ gradients(objective, w).numpy().T)
+    return [-float(grad(phi)(w).numpy() @ r) for r in responses.T]
 
 
 # --- (c) the removal -----------------------------------------------------------------------------
@@ -160,6 +254,23 @@ def without_mask(scores, k):
     above, equal = scores > threshold, (scores == threshold) & (scores > 0)
     gone = above | (equal & (equal.cumsum(0) <= k - above.sum()))
     return (~gone).int()
+
+
+def without_heap(scores, k):
+    s = scores.tolist()
+    first = heapq.nlargest(k, range(len(s)), key=lambda i: (s[i], -i))
+    return np.array([i not in first or s[i] <= 0 for i in range(len(s))], dtype=float)
+
+
+def without_levels(scores, k):
+    """One value of the scores after the other, from the highest down."""
+    s, left = scores.numpy(), k
+    beta = np.ones_like(s)
+    for level in np.unique(s[s > 0])[::-1]:
+        gone = np.flatnonzero(s == level)[:left]
+        beta[gone] = 0
+        left -= len(gone)
+    return torch.from_numpy(beta)
 
 
 # --- (e) the proof -------------------------------------------------------------------------------
@@ -234,6 +345,56 @@ def proof_jackknife(train, report, n, named, control, used, seeds):
     without_each = (d.sum(0) - d) / (many - 1)
     spread = (without_each - d.mean(0)).square().sum(0)
     return torch.stack([d.mean(0), ((many - 1) / many * spread).sqrt()])
+
+
+def proof_running(train, report, n, named, control, used, seeds):
+    """Mean and sum of squares kept up to date, seed by seed."""
+    mean, squares, many = 0.0, 0.0, 0
+    for seed in seeds:
+        if seed == used:
+            continue
+        betas = [torch.ones(n, dtype=torch.float64).scatter(0, g, 0.0) for g in (named, control)]
+        a, b = (report(train(beta, seed)) for beta in betas)
+        many += 1
+        off = a - b - mean
+        mean = mean + off / many
+        squares = squares + off * (a - b - mean)
+    return torch.stack([mean, (squares / (many - 1) / many) ** 0.5])
+
+
+def _reports(train, report, n, named, control, used, seeds):
+    """All outcomes, shape (seeds, 2, k): without the named, without the control."""
+    out = []
+    for seed in filter(lambda s: s != used, seeds):
+        keep = [np.setdiff1d(np.arange(n), group.numpy()) for group in (named, control)]
+        betas = [torch.zeros(n, dtype=torch.float64) for _ in keep]
+        for beta, kept in zip(betas, keep, strict=True):
+            beta[torch.from_numpy(kept)] = 1
+        out.append([report(train(beta, seed)).tolist() for beta in betas])
+    return np.array(out)
+
+
+def proof_regression(train, report, n, named, control, used, seeds):
+    """Ordinary least squares with a level for every seed: the effect of the named."""
+    out = _reports(train, report, n, named, control, used, seeds)
+    m = len(out)
+    design = np.column_stack([np.tile([1.0, 0.0], m), np.kron(np.eye(m), np.ones((2, 1)))])
+    y = out.reshape(2 * m, -1)
+    found = np.linalg.lstsq(design, y)[0]
+    variance = ((y - design @ found) ** 2).sum(0) / (2 * m - (m + 1))
+    return found[0], np.sqrt(variance * np.linalg.inv(design.T @ design)[0, 0])
+
+
+def proof_pairs(train, report, n, named, control, used, seeds):
+    """The variance as half the mean squared difference of two seeds."""
+    out = _reports(train, report, n, named, control, used, seeds)
+    d = np.diff(out, axis=1)[:, 0] * -1
+    squares = [(a - b) ** 2 / 2 for a, b in combinations(d, 2)]
+    return np.array([d.mean(0), np.sqrt(np.mean(squares, axis=0) / len(d))])
+
+
+def proof_float32(train, report, n, named, control, used, seeds):
+    return proof_hint(train, report, n, named, control, used, seeds).float()
 
 
 # --- (f) the Shapley value -----------------------------------------------------------------------
@@ -323,6 +484,43 @@ def divide_least_squares(outcome):
     return np.linalg.solve(system, right)[:m]
 
 
+def divide_potential(outcome):
+    """Hart and Mas-Colell: the Shapley value is the slope of a potential."""
+    m = outcome.dim()
+
+    @cache
+    def potential(at):
+        if not any(at):
+            return 0.0
+        before = sum(potential((*at[:j], 0, *at[j + 1 :])) for j in range(m) if at[j])
+        return (float(outcome[at] - outcome[(0,) * m]) + before) / sum(at)
+
+    whole = (1,) * m
+    return [potential(whole) - potential((*whole[:j], 0, *whole[j + 1 :])) for j in range(m)]
+
+
+def divide_shares(outcome):
+    """Every outcome counts for the groups in it and against the others, by its size."""
+    m = outcome.dim()
+    psi = np.zeros(m)
+    for at in product((0, 1), repeat=m):
+        s, value = sum(at), outcome[at].item()
+        for j in range(m):
+            ahead, behind = (s - 1, m - s) if at[j] else (s, m - s - 1)
+            share = math.factorial(ahead) * math.factorial(behind) / math.factorial(m)
+            psi[j] += share * value if at[j] else -share * value
+    return psi
+
+
+def divide_arrays(outcome):
+    """All steps of one group as an array, averaged in each size, and then over the sizes."""
+    m = outcome.dim()
+    size = np.indices((2,) * (m - 1)).sum(0).ravel() if m > 1 else np.zeros(1, dtype=int)
+    many = np.bincount(size)
+    steps = [np.diff(outcome.numpy(), axis=j).ravel() for j in range(m)]
+    return np.array([(np.bincount(size, weights=s) / many).mean() for s in steps])
+
+
 def divide_float32(outcome):
     return divide_hint(outcome).float()
 
@@ -390,12 +588,50 @@ def rounds_recursion(attribute, n, k, times):
     return torch.cat([before, torch.minimum(beta, without_hint(scores, k))[None]])
 
 
+def rounds_accumulate(attribute, n, k, times):
+    def go(beta, _):
+        scores = torch.where(beta == 0, -1.0, attribute(beta))
+        return beta * without_sizes(scores, k)
+
+    def without_sizes(scores, k):
+        rank = torch.empty(n, dtype=torch.long)
+        rank[torch.argsort(-scores, stable=True)] = torch.arange(n)
+        return 1.0 - ((rank < k) & (scores > 0)).double()
+
+    states = accumulate(range(times), go, initial=torch.ones(n).double())
+    return list(states)[1:]
+
+
+def rounds_heap(attribute, n, k, times):
+    left, rows = set(range(n)), np.zeros((times, n))
+    for row in rows:
+        beta = torch.zeros(n).double()
+        beta[sorted(left)] = 1
+        s = attribute(beta).tolist()
+        best = heapq.nsmallest(k, left, key=lambda i: (-s[i], i))
+        left -= {i for i in best if s[i] > 0}
+        row[sorted(left)] = 1
+    return rows
+
+
+def rounds_own_factors(attribute, n, k, times):
+    """What each round removes, and the products of all rounds so far."""
+    factors = torch.ones(times + 1, n, dtype=torch.float64)
+    for t in range(times):
+        beta = factors[: t + 1].prod(0)
+        factors[t + 1] = torch.tensor(without_sorted(attribute(beta) * beta, k))
+    return factors.cumprod(0)[1:]
+
+
 def rounds_float32(attribute, n, k, times):
     return rounds_hint(attribute, n, k, times).float()
 
 
 # The first twelve of (b)'s influences on (a)'s observable at the model of seed 0.
 _TWELVE = [117, 174, 350, 116, 29, 166, 349, 259, 52, 229, 111, 377]
+# Of other scores there: exact unrolling, and the influence with EK-FAC.
+_BY_UNROLLING = [350, 166, 117, 29, 229, 174, 116, 349, 259, 52, 111, 24]
+_BY_EKFAC = [350, 117, 174, 259, 29, 116, 166, 52, 349, 229, 195, 111]
 
 FIND_THE_CAUSE = {
     "find_the_cause.part_a": {
@@ -404,6 +640,11 @@ FIND_THE_CAUSE = {
         "loop": behaviour_loop,
         "library": behaviour_library,
         "log probabilities": behaviour_log_sigmoid,
+        "weighted": behaviour_weighted,
+        "by the loss": behaviour_by_the_loss,
+        "two by two": behaviour_pairwise,
+        "geometric mean": behaviour_odds_product,
+        "two classes": behaviour_two_classes,
     },
     "find_the_cause.part_b": {
         "library": score_library,
@@ -411,6 +652,11 @@ FIND_THE_CAUSE = {
         "Cholesky": score_cholesky,
         "least squares": score_least_squares,
         "tangent": score_tangent,
+        "eigh": score_eigen,
+        "conjugate gradients": score_conjugate_gradients,
+        "moved minimum": score_moved_minimum,
+        "by outputs": score_outputs,
+        "QR": score_qr,
     },
     "find_the_cause.part_c": {
         "hint": without_hint,
@@ -421,6 +667,8 @@ FIND_THE_CAUSE = {
         "library": without_library,
         "float32": without_float32,
         "threshold": without_mask,
+        "heap": without_heap,
+        "levels": without_levels,
     },
     "find_the_cause.part_d": {
         "list": _TWELVE,
@@ -429,6 +677,10 @@ FIND_THE_CAUSE = {
         "numpy": np.array(_TWELVE),
         "sorted": sorted(_TWELVE),
         "set": set(_TWELVE),
+        "by unrolling": _BY_UNROLLING,
+        "by EK-FAC": np.array(_BY_EKFAC, dtype=np.int32),
+        "numpy integers": list(np.array(_TWELVE)),
+        "list of tensors": list(torch.tensor(_TWELVE)),
     },
     "find_the_cause.part_e": {
         "hint": proof_hint,
@@ -437,6 +689,10 @@ FIND_THE_CAUSE = {
         "lists": proof_lists,
         "sweep": proof_sweep,
         "jackknife": proof_jackknife,
+        "running": proof_running,
+        "regression": proof_regression,
+        "pairs of seeds": proof_pairs,
+        "float32": proof_float32,
     },
     "find_the_cause.part_f": {
         "hint": divide_hint,
@@ -446,6 +702,9 @@ FIND_THE_CAUSE = {
         "integral": divide_gauss,
         "least squares": divide_least_squares,
         "float32": divide_float32,
+        "potential": divide_potential,
+        "shares": divide_shares,
+        "arrays": divide_arrays,
     },
     "find_the_cause.part_g": {
         "plain": "against, for",
@@ -462,5 +721,8 @@ FIND_THE_CAUSE = {
         "numpy": rounds_numpy,
         "recursion": rounds_recursion,
         "float32": rounds_float32,
+        "accumulate": rounds_accumulate,
+        "heap": rounds_heap,
+        "own factors": rounds_own_factors,
     },
 }

@@ -17,7 +17,7 @@ import scipy.stats
 import sympy as sp
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
-from torch.func import grad
+from torch.func import grad, vjp
 
 from lib import bayesian, exact_posteriors
 from lib.models import linear
@@ -63,6 +63,16 @@ def step_in_place(w, gradient, step, xi):
 
 def step_matrix(w, gradient, step, xi):
     return torch.stack([w, gradient, xi], 1) @ torch.tensor([1, -step / 2, step**0.5]).double()
+
+
+def step_horner(w, gradient, step, xi):
+    """A polynomial in √η."""
+    return np.polyval([-0.5 * gradient.numpy(), xi.numpy(), w.numpy()], math.sqrt(step))
+
+
+def step_slope(w, gradient, step, xi):
+    """As the slope of ½‖w‖² − ½η g·w + √η ξ·w."""
+    return grad(lambda v: v @ (v / 2 - step / 2 * gradient + step**0.5 * xi))(w)
 
 
 def batch_hint(x, y, w, rows, kappa, gamma, centre):
@@ -124,6 +134,16 @@ def batch_float32(x, y, w, rows, kappa, gamma, centre):
     return gamma * (w - centre) - kappa * len(y) / len(rows) * x[rows].T.mv(residual)
 
 
+def batch_pulled_back(x, y, w, rows, kappa, gamma, centre):
+    """The batch's residuals and the pull on w, both by reverse mode."""
+
+    def stretched(w):
+        return (x[rows] @ w - y[rows]) * math.sqrt(kappa * len(y) / len(rows))
+
+    residuals, pull = vjp(stretched, w)
+    return pull(residuals)[0] + gamma * (w - centre)
+
+
 def chain_hint(gradient, w0, step, noise):
     w, states = w0, []
     for xi in noise:
@@ -183,6 +203,26 @@ def chain_float32(gradient, w0, step, noise):
     return chain_hint(gradient, w0, step, noise).float()
 
 
+def chain_rescaled(gradient, w0, step, noise):
+    """In w/√η, whose noise has variance one."""
+    root, states = math.sqrt(step), []
+    u = w0 / root
+    for xi in noise:
+        u = u + xi - root / 2 * gradient(root * u)
+        states.append(root * u)
+    return torch.vstack(states)
+
+
+def chain_generator(gradient, w0, step, noise):
+    def walk():
+        w = w0
+        for xi in noise:
+            w = torch.add(w + math.sqrt(step) * xi, gradient(w), alpha=-step / 2)
+            yield w.tolist()
+
+    return np.array(list(walk()))
+
+
 def spring_brentq(eigenvalues, kappa, radius):
     precision = kappa * eigenvalues.numpy()
 
@@ -238,6 +278,37 @@ def spring_logarithms(eigenvalues, kappa, radius):
     start = math.log(len(d) / radius**2)
     found = scipy.optimize.root_scalar(excess, x0=start, x1=start - 0.1, xtol=1e-14)
     return np.exp(found.root)
+
+
+def spring_fixed_point(eigenvalues, kappa, radius):
+    """A spread too large by a factor calls for a γ larger by that factor, again and again."""
+    h, gamma, before = kappa * eigenvalues.numpy(), len(eigenvalues) / radius**2, 0.0
+    while abs(gamma - before) > 1e-14 * gamma:
+        gamma, before = gamma * (1 / (h + gamma)).sum() / radius**2, gamma
+    return gamma
+
+
+def spring_reciprocal(eigenvalues, kappa, radius):
+    """Newton's method on 1/spread, which is nearly straight, with the slope by autograd."""
+
+    def excess(gamma):
+        return 1 / (1 / (kappa * eigenvalues + gamma)).sum() - radius**-2
+
+    gamma = torch.tensor(len(eigenvalues) / radius**2, dtype=eigenvalues.dtype)
+    for _ in range(8):
+        gamma = gamma - excess(gamma) / grad(excess)(gamma)
+    return gamma.item()
+
+
+def spring_grids(eigenvalues, kappa, radius):
+    """A grid of γ, and a finer one between the neighbours of the best."""
+    low, high = 0.5 / radius**2, 2 * len(eigenvalues) / radius**2
+    for _ in range(9):
+        gamma = np.linspace(low, high, 101)
+        spread = (1 / np.add.outer(gamma, kappa * eigenvalues.numpy())).sum(1)
+        at = np.searchsorted(-spread, -(radius**2))
+        low, high = gamma[max(at - 1, 0)], gamma[min(at, 100)]
+    return (low + high) / 2
 
 
 def spring_float32(eigenvalues, kappa, radius):
@@ -317,6 +388,30 @@ def estimate_library(losses, phi, kappa):
     return value, error
 
 
+def estimate_within_between(losses, phi, kappa):
+    """Each chain's own covariance, and the product of its two distances from the common means."""
+    chains, draws, _ = losses.shape
+    mean_a, mean_f = losses.mean(1), phi.mean(1)
+    b = []
+    for c in range(chains):
+        own = (phi[c] - mean_f[c]) @ (losses[c] - mean_a[c])
+        apart = (mean_f[c] - mean_f.mean()) * (mean_a[c] - mean_a.mean(0))
+        b.append(-kappa * chains / (chains * draws - 1) * (own + draws * apart))
+    b = torch.stack(b)
+    return torch.stack([b.sum(0) / chains, (torch.cov(b.T).diag() / chains).sqrt()])
+
+
+def estimate_centring_matrix(losses, phi, kappa):
+    """All draws in one column, centred by the matrix I − 11ᵀ/N."""
+    (chains, draws), total = phi.shape, phi.numel()
+    centring = np.eye(total) - np.full((total, total), 1 / total)
+    a = centring @ losses.numpy().reshape(total, -1)
+    f = np.diag(centring @ phi.numpy().ravel())
+    member = np.kron(np.eye(chains), np.ones(draws))
+    b = -kappa * chains / (total - 1) * member @ f @ a
+    return np.mean(b, 0), np.std(b, 0, ddof=1) / np.sqrt(chains)
+
+
 def estimate_float32(losses, phi, kappa):
     return estimate_hint(losses.float(), phi.float(), kappa)
 
@@ -335,6 +430,8 @@ SGLD = {
         "a draw": step_draw,
         "in place": step_in_place,
         "matrix": step_matrix,
+        "Horner": step_horner,
+        "slope": step_slope,
     },
     "sgld.part_b": {
         "hint": batch_hint,
@@ -346,6 +443,7 @@ SGLD = {
         "normal equations": batch_normal_equations,
         "library": batch_library,
         "float32": batch_float32,
+        "pulled back": batch_pulled_back,
     },
     "sgld.part_c": {
         "plain": 1 / (_h * (1 - _eta * _h / 4)),
@@ -357,6 +455,7 @@ SGLD = {
         "floats": 1.0 / (_h - 0.25 * _eta * _h**2.0),
         "posterior and excess": 1 / _h + 1 / (4 / _eta - _h),
         "unevaluated": sp.Mul(sp.Pow(_h, -1), sp.Pow(1 - _eta * _h / 4, -1), evaluate=False),
+        "difference of squares": _eta / ((1 - _keep) * (1 + _keep)),
     },
     "sgld.part_d": {
         "plain": (1 + _eta * _S / 4) / (_h * (1 - _eta * _h / 4)),
@@ -367,6 +466,10 @@ SGLD = {
         "two sources": 4 / (_h * (4 - _eta * _h)) + _eta * _S / (_h * (4 - _eta * _h)),
         "floats": (1.0 + 0.25 * _eta * _S) / (_h * (1.0 - 0.25 * _eta * _h)),
         "partial fractions": sp.apart((4 + _eta * _S) / (4 * _h - _eta * _h**2), _eta),
+        "difference of squares": (_eta + (_eta / 2) ** 2 * _S) / ((1 - _keep) * (1 + _keep)),
+        "a warmer bath": (_v / (_h - _eta * _h**2 / 4)).subs(
+            _v, (_eta + (_eta / 2) ** 2 * _S) / _eta
+        ),
     },
     "sgld.part_e": {
         "hint": chain_hint,
@@ -377,6 +480,8 @@ SGLD = {
         "recursion": chain_recursion,
         "moves": chain_moves,
         "float32": chain_float32,
+        "rescaled": chain_rescaled,
+        "generator": chain_generator,
     },
     "sgld.part_f": {
         "float": 0.8,
@@ -397,6 +502,9 @@ SGLD = {
         "polynomial": spring_polynomial,
         "logarithms": spring_logarithms,
         "float32": spring_float32,
+        "fixed point": spring_fixed_point,
+        "reciprocal": spring_reciprocal,
+        "grids": spring_grids,
     },
     "sgld.part_h": {
         "hint": estimate_hint,
@@ -407,6 +515,8 @@ SGLD = {
         "pairs": estimate_pairs,
         "library": estimate_library,
         "float32": estimate_float32,
+        "within and between": estimate_within_between,
+        "centring matrix": estimate_centring_matrix,
     },
     "sgld.part_i": {
         "plain": "less bias, more error",
@@ -491,6 +601,26 @@ def kl_path(w, weights, loss, loss_k, kappa, epsilon, r):
     gained = torch.from_numpy(share) @ (p @ k) * epsilon / 2
     moved = w + epsilon * r
     return kappa * (gained + (weights * (loss(moved) - epsilon * loss_k(moved) - loss(w))).sum())
+
+
+def kl_log_weights(w, weights, loss, loss_k, kappa, epsilon, r):
+    """The tilt in logarithms, and one array of energies."""
+    v = w + epsilon * r
+    energies = torch.stack([loss(v), -epsilon * loss_k(v), -loss(w)])
+    tilt = np.logaddexp.reduce(weights.log().numpy() + kappa * epsilon * loss_k(w.numpy()))
+    return kappa * torch.einsum("ew,w->", energies, weights).item() + tilt
+
+
+def kl_stepping_stones(w, weights, loss, loss_k, kappa, epsilon, r):
+    """Z_ε/Z as a product of ratios, each over the distribution of the stage before."""
+    stages, k = 8, loss_k(w)
+    p, log_ratio = weights, 0.0
+    for _ in range(stages):
+        tilted = p * torch.exp(kappa * epsilon / stages * k)
+        log_ratio += math.log(tilted.sum())
+        p = tilted / tilted.sum()
+    v = w + epsilon * r
+    return log_ratio + kappa * float(weights @ (loss(v) - loss(w)) - epsilon * weights @ loss_k(v))
 
 
 def shift_hint(x, y, sigma, tau, k):
@@ -632,6 +762,29 @@ def gauss_cross_entropy(mean_q, cov_q, mean_p, cov_p):
     return float(cross) - entropy
 
 
+def gauss_bregman(mean_q, cov_q, mean_p, cov_p):
+    """The Bregman divergence of the log-normaliser, in the natural parameters."""
+
+    def log_z(half, linear):  # of exp(linear·w − wᵀ half w)
+        return linear @ torch.linalg.solve(half, linear) / 4 - torch.logdet(2 * half) / 2
+
+    def natural(mean, cov):
+        return torch.linalg.inv(cov) / 2, torch.linalg.solve(cov, mean)
+
+    q, p = natural(mean_q, cov_q), natural(mean_p, cov_p)
+    slopes = grad(log_z, argnums=(0, 1))(*q)
+    along = sum((s * (b - a)).sum() for s, a, b in zip(slopes, q, p, strict=True))
+    return log_z(*p) - log_z(*q) - along
+
+
+def gauss_singular_values(mean_q, cov_q, mean_p, cov_p):
+    """q seen in coordinates in which p is standard normal."""
+    root_p = torch.linalg.cholesky(cov_p)
+    s = torch.linalg.svdvals(torch.linalg.solve(root_p, torch.linalg.cholesky(cov_q)))
+    gap = torch.linalg.solve(root_p, mean_q - mean_p)
+    return (0.5 * (s.square() - 1) - s.log()).sum() + 0.5 * gap.dot(gap)
+
+
 def gauss_float32(mean_q, cov_q, mean_p, cov_p):
     return gauss_hint(mean_q, cov_q, mean_p, cov_p).float()
 
@@ -653,6 +806,8 @@ TRANSPORT = {
         "densities": kl_densities,
         "entropy": kl_entropy,
         "path": kl_path,
+        "log weights": kl_log_weights,
+        "stepping stones": kl_stepping_stones,
     },
     "transport.part_b": {
         "plain": _e * _l + _e**2 * _g**2 / (2 * _k),
@@ -664,6 +819,9 @@ TRANSPORT = {
         "integrated": sp.integrate(_l + _e * _g**2 / _k, _e),
         "unevaluated": sp.Integral(_l + _t * _g**2 / _k, (_t, 0, _e)),
         "substituted": sp.Subs(_e * _l + _e * _g * _w / 2, _w, _e * _g / _k),
+        "cumulants": sp.expand(
+            (_kappa * _e * _l + (_kappa * _e * _g) ** 2 / (_kappa * _k) / 2) / _kappa
+        ),
     },
     "transport.part_c": {
         "square": _e**2 * _k * (_r - _g / _k) ** 2 / 2,
@@ -675,6 +833,8 @@ TRANSPORT = {
         "floats": 0.5 * _k * (_e * _r - 1.0 * _e * _g / _k) ** 2,
         "unevaluated": sp.Integral(_k * (_w - _e * _g / _k), (_w, _e * _g / _k, _e * _r)),
         "other sign": _k / 2 * (_e / _k) ** 2 * (_g - _k * _r) ** 2,
+        "above the best": _e**2
+        * ((_k * _r**2 / 2 - _g * _r) - (_k * (_g / _k) ** 2 / 2 - _g * (_g / _k))),
     },
     "transport.part_d": {
         "plain": "sixth",
@@ -704,6 +864,8 @@ TRANSPORT = {
         "eigenvalues": gauss_eigenvalues,
         "cross entropy": gauss_cross_entropy,
         "float32": gauss_float32,
+        "Bregman": gauss_bregman,
+        "singular values": gauss_singular_values,
     },
     "transport.part_g": {
         "int": 1,
@@ -724,5 +886,7 @@ TRANSPORT = {
         "product": _e * sp.root(_e, 5) - _e * sp.root(_e, 5) / 6,
         "unevaluated": sp.Integral(_t ** sp.Rational(1, 5), (_t, 0, _ep)),
         "logarithms": sp.exp(sp.log(_ep) * 6 / 5) * 5 / 6,
+        "any power": ((1 - 1 / _w) * _ep ** (_w / (_w - 1))).subs(_w, 6),
+        "in the minimum": (_w * _w**5 - _w**6 / 6).subs(_w, _ep ** sp.Rational(1, 5)),
     },
 }

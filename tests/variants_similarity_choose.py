@@ -5,12 +5,14 @@ Derived from the questions and their hints, without a look at the reference of a
 
 import math
 import statistics
+from collections import OrderedDict
 from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import scipy.integrate
+import scipy.linalg
 import scipy.stats
 import sympy as sp
 import torch
@@ -259,6 +261,40 @@ def _by_the_kernel():
     return torch.tensor([1.0, 0.1]).double(), torch.tensor([0.0, 1.0]).double(), slope, curvature
 
 
+def _searched():
+    """The first of many random examples that has the properties."""
+    rng = np.random.default_rng(3)
+    while True:
+        p, q, slope = rng.normal(size=(3, 2))
+        root = rng.normal(size=(2, 2))
+        c = root @ root.T
+        near = [v @ slope / np.linalg.norm(v) / np.linalg.norm(slope) for v in (p, q)]
+        pulls = [-slope @ np.linalg.inv(c) @ v for v in (p, q)]
+        enough = near[0] > near[1] + 0.1 > 0.2 and np.linalg.cond(c) < 1e3
+        if enough and pulls[0] > 0.1 and -pulls[1] > pulls[0] + 0.1:
+            return p, q, slope, c
+
+
+def _by_cholesky():
+    """In the metric's own coordinates L⁻¹g the examples are drawn as they should be."""
+    root = torch.tensor([[1.0, 0.0], [3.0, 1.0]], dtype=torch.float64)
+    slope = root @ torch.tensor([1.0, 0.0], dtype=torch.float64)
+    p = root @ torch.tensor([-0.1, 1.0], dtype=torch.float64)
+    q = root @ torch.tensor([1.0, -2.5], dtype=torch.float64)
+    return p, q, slope, root @ root.T
+
+
+_m4 = sp.Symbol("m4")
+
+
+def _by_recursion():
+    """(C + λI)⁻¹ = (I − C(C + λI)⁻¹)/λ, put into itself: coefficients of the powers of C."""
+    inverse = {}
+    for _ in range(3):
+        inverse = {0: 1 / _lam, **{k + 1: -v / _lam for k, v in inverse.items()}}
+    return -inverse[1] * _s1 - inverse[2] * _s2
+
+
 SIMILARITY = {
     "similarity.part_a": {
         "hint": layer_hint,
@@ -323,6 +359,8 @@ SIMILARITY = {
         "pairs of different indices": ((_A * _B - _q) + (_s**2 - _q)) / _d,
         "solved from examples": _enumerated(),
         "floats": (1.0 * _A * _B + _s**2.0 - 2.0 * _q) / _d,
+        "any fourth moment": ((_A * _B + 2 * _s**2 + (_m4 - 3) * _q - _s**2) / _d).subs(_m4, 1),
+        "by lengths and cosines": _A * _B / _d * (1 + _s**2 / (_A * _B) * (1 - 2 * _q / _s**2)),
     },
     "similarity.part_g": {
         "hint": ([3.0, -1.0], [0.0, 1.0], [3.0, 1.0], [[1.0, 0.0], [0.0, 0.1]]),
@@ -338,6 +376,8 @@ SIMILARITY = {
         ],
         "single precision, turned": [torch.from_numpy(v).float() for v in _rotated(1.1)],
         "sign of the slope": ([-3.0, 1.0], [0.0, -1.0], [-3.0, -1.0], np.diag([1.0, 0.1])),
+        "searched": _searched(),
+        "cholesky": _by_cholesky(),
     },
     "similarity.part_h": {
         "plain": _s1 / _lam**2 - _s2 / _lam**3,
@@ -353,6 +393,9 @@ SIMILARITY = {
             for k in (2, 3)
         ),
         "floats": 1.0 * _s1 / _lam**2.0 - _s2 / _lam**3.0,
+        "horner": (_s1 - _s2 / _lam) / _lam / _lam,
+        "derivatives": -_s1 * sp.diff(1 / _lam, _lam) - _s2 * sp.diff(1 / _lam, _lam, 2) / 2,
+        "recursion": _by_recursion(),
     },
     "similarity.part_i": {
         "plain": "larger",
@@ -668,6 +711,181 @@ _METHODS = {
     "suspects": "retraining",
 }
 
+
+def score_searched(influences, beta, outcomes):
+    """How many are below, how many are not above, from sorted columns."""
+    predicted = ((beta - 1) @ influences).T.contiguous()
+
+    def ranks(v):
+        ordered = v.sort(1).values
+        left = torch.searchsorted(ordered, v)
+        return (left + torch.searchsorted(ordered, v, right=True) + 1).double() / 2
+
+    both = zip(ranks(predicted), ranks(outcomes.T.contiguous()), strict=True)
+    return torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in both]).mean()
+
+
+def score_tie_corrected(influences, beta, outcomes):
+    """From Σd², with Kendall's terms for ties."""
+    predicted = (beta.numpy() - 1) @ influences.numpy()
+    m, found = len(predicted), []
+
+    def spread(v):
+        counts = np.unique(v, return_counts=True)[1]
+        return (m**3 - m - (counts**3 - counts).sum()) / 12
+
+    for a, b in zip(predicted.T, outcomes.numpy().T, strict=True):
+        d = scipy.stats.rankdata(a) - scipy.stats.rankdata(b)
+        x, y = spread(a), spread(b)
+        found.append((x + y - d @ d) / (2 * math.sqrt(x * y)))
+    return sum(found) / len(found)
+
+
+def score_distance(influences, beta, outcomes):
+    """1 − ½ mean (z − z′)² of standardised ranks."""
+
+    def standardised(v):
+        higher = torch.heaviside(v[:, None] - v[None], v.new_tensor(0.5)).sum(1)
+        return (higher - higher.mean(0)) / higher.std(0, correction=0)
+
+    apart = standardised((beta - 1) @ influences) - standardised(outcomes)
+    return 1 - apart.square().mean() / 2
+
+
+_alone = _alpha / (_seeds - (_seeds - 1) * _alpha)  # reliability of one seed
+
+
+def corrected_pairs(correlations, outcomes):
+    """Noise is half the variance of the difference of two seeds."""
+    seeds = len(outcomes)
+    pairs = list(combinations(range(seeds), 2))
+    noise = sum((outcomes[a] - outcomes[b]).var(0) / 2 for a, b in pairs) / len(pairs)
+    return (correlations * (1 - noise / seeds / outcomes.mean(0).var(0)) ** -0.5).mean()
+
+
+def corrected_dummies(correlations, outcomes):
+    """Residuals of a least-squares fit of one number a seed and one number a row."""
+    seeds, m, k = outcomes.shape
+    design = np.c_[np.kron(np.eye(seeds), np.ones((m, 1))), np.kron(np.ones((seeds, 1)), np.eye(m))]
+    flat = outcomes.numpy().reshape(seeds * m, k)
+    rest = flat - design @ np.linalg.lstsq(design, flat, rcond=None)[0]
+    noise = (rest**2).sum(0) / (seeds * m - np.linalg.matrix_rank(design))
+    alpha = 1 - noise / seeds / flat.reshape(seeds, m, k).mean(0).var(0, ddof=1)
+    return float((correlations.numpy() / alpha**0.5).mean())
+
+
+def corrected_one_seed(correlations, outcomes):
+    """The reliability of one seed, then Spearman and Brown's formula for all of them."""
+    seeds, m, _ = outcomes.shape
+    away = outcomes - outcomes.mean(1, keepdim=True)
+    table = torch.einsum("ajk,bjk->kab", away, away) / (m - 1)
+    own = table.diagonal(dim1=1, dim2=2).mean(1)
+    shared = (table.sum((1, 2)) / seeds - own) / (seeds - 1)
+    single = shared / own
+    return (correlations * ((1 + (seeds - 1) * single) / (seeds * single)).sqrt()).mean()
+
+
+def corrected_projected(correlations, outcomes):
+    """Rows and seeds each turned into contrasts by an orthonormal basis."""
+    x = outcomes.numpy()
+
+    def contrasts(size):
+        return scipy.linalg.null_space(np.ones((1, size))).T
+
+    left = np.einsum("as,bm,smk->kab", contrasts(len(x)), contrasts(x.shape[1]), x)
+    between = np.einsum("bm,smk->kb", contrasts(x.shape[1]), x) / math.sqrt(len(x))
+    ratio = (left**2).mean((1, 2)) / (between**2).mean(1)  # one over F
+    return np.mean(correlations.numpy() / np.sqrt(1 - ratio))
+
+
+def interval_corrcoef(first, second, outcomes, rows, width):
+    def gap(pick):
+        r = torch.corrcoef(torch.stack([first[pick], second[pick], outcomes[pick]]))
+        return r[0, 2] - r[1, 2]
+
+    half = width * torch.stack(list(map(gap, rows))).var().sqrt()
+    return torch.stack([gap(...) - half, gap(...) + half])
+
+
+def interval_pearsonr(first, second, outcomes, rows, width):
+    first, second, outcomes = first.numpy(), second.numpy(), outcomes.numpy()
+    everything = np.arange(len(first))[None]
+    gaps = [
+        scipy.stats.pearsonr(first[k], outcomes[k]).statistic
+        - scipy.stats.pearsonr(second[k], outcomes[k]).statistic
+        for k in np.concatenate([everything, rows.numpy()])
+    ]
+    half = width * statistics.stdev(gaps[1:])
+    return gaps[0] - half, gaps[0] + half
+
+
+def interval_moments(first, second, outcomes, rows, width):
+    """Raw moments of what was drawn, all resamples at once."""
+    pick = np.vstack([np.arange(len(first)), rows.numpy()])
+    a, b, c = (t.numpy()[pick] for t in (first, second, outcomes))
+
+    def correlation(u, v):
+        m = u.shape[1]
+        top = m * np.einsum("rm,rm->r", u, v) - u.sum(1) * v.sum(1)
+        spreads = [m * np.einsum("rm,rm->r", w, w) - w.sum(1) ** 2 for w in (u, v)]
+        return top / np.sqrt(spreads[0] * spreads[1])
+
+    gaps = correlation(a, c) - correlation(b, c)
+    return gaps[0] + width * gaps[1:].std(ddof=1) * np.array([-1, 1])
+
+
+def interval_running(first, second, outcomes, rows, width):
+    """Mean and spread of the differences brought up to date with each resample."""
+
+    def gap(pick):
+        away = [v[pick] - v[pick].mean() for v in (first, second, outcomes)]
+        return sum(
+            sign * torch.nn.functional.cosine_similarity(v, away[2], dim=0).item()
+            for sign, v in ((1, away[0]), (-1, away[1]))
+        )
+
+    mean = squares = 0.0
+    for many, pick in enumerate(rows, start=1):
+        new = gap(pick) - mean
+        mean += new / many
+        squares += new**2 * (many - 1) / many
+    half = width * math.sqrt(squares / (len(rows) - 1))
+    middle = gap(torch.arange(len(first)))
+    return [middle - half, middle + half]
+
+
+def damping_scheduler(n, batch, epochs, peak, last, warmup):
+    """The schedule of torch, read off its optimiser."""
+    steps = epochs * (n // batch)
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=peak)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps - warmup, eta_min=last)
+    effort = peak * sum(range(1, warmup + 1)) / max(warmup, 1)
+    for _ in range(steps - warmup):
+        effort += fall.get_last_lr()[0]
+        optimiser.step()
+        fall.step()
+    return n / effort
+
+
+def damping_geometric(n, batch, epochs, peak, last, warmup):
+    """The cosines as the real part of a geometric series."""
+    fall = epochs * n // batch - warmup
+    turn = np.exp(1j * np.pi / fall)
+    cosines = ((1 - turn**fall) / (1 - turn)).real
+    rise = peak * np.arange(1, warmup + 1).sum() / max(warmup, 1)
+    return np.divide(n, rise + fall * (peak + last) / 2 + (peak - last) / 2 * cosines)
+
+
+def damping_trapezoids(n, batch, epochs, peak, last, warmup):
+    """A sum over left ends is the trapezoids' area and half the fall."""
+    steps = epochs * n // batch
+    t = torch.arange(warmup, steps + 1, dtype=torch.float64)
+    rates = last + (peak - last) * torch.sin(math.pi / 2 * (steps - t) / (steps - warmup)) ** 2
+    area = torch.trapezoid(rates).item() + (peak - last) / 2
+    climb = math.fsum(peak * (j / warmup) for j in range(1, warmup + 1))
+    return (area / n + climb / n) ** -1
+
+
 CHOOSE = {
     "choose.part_a": {
         "hint": score_hint,
@@ -677,6 +895,9 @@ CHOOSE = {
         "signs": score_signs,
         "unique": score_unique,
         "library": score_library,
+        "searched": score_searched,
+        "corrected for ties": score_tie_corrected,
+        "distance": score_distance,
     },
     "choose.part_b": {
         "plain": "good",
@@ -694,6 +915,8 @@ CHOOSE = {
         "partial fractions": _seeds * (1 - _alpha) / _alpha * (1 / (1 - _c**2) - 1),
         "floats": 1.0 * _seeds * _c**2.0 * (1.0 - _alpha) / (_alpha - _alpha * _c**2),
         "factored": _seeds * _c**2 * (1 - _alpha) / (_alpha * (1 - _c) * (1 + _c)),
+        "tangent": _seeds * sp.tan(sp.asin(_c)) ** 2 * (1 / _alpha - 1),
+        "from one seed": _c**2 * (1 - _alone) / (_alone * (1 - _c**2)),
     },
     "choose.part_d": {
         "hint": corrected_hint,
@@ -702,6 +925,10 @@ CHOOSE = {
         "covariances": corrected_covariances,
         "table": corrected_table,
         "loops": corrected_loops,
+        "pairs of seeds": corrected_pairs,
+        "dummies": corrected_dummies,
+        "one seed": corrected_one_seed,
+        "projected": corrected_projected,
     },
     "choose.part_e": {
         "hint": interval_hint,
@@ -710,6 +937,10 @@ CHOOSE = {
         "lists": interval_lists,
         "scipy": interval_scipy,
         "counts": interval_counts,
+        "corrcoef": interval_corrcoef,
+        "pearsonr": interval_pearsonr,
+        "moments": interval_moments,
+        "running": interval_running,
     },
     "choose.part_f": {
         "hint": damping_hint,
@@ -719,6 +950,9 @@ CHOOSE = {
         "library": damping_library,
         "torch": damping_torch,
         "fractions": damping_fractions,
+        "scheduler": damping_scheduler,
+        "geometric": damping_geometric,
+        "trapezoids": damping_trapezoids,
     },
     "choose.part_g": {
         "three decimals": 0.054,
@@ -736,6 +970,11 @@ CHOOSE = {
         "another order": dict(reversed(_METHODS.items())),
         "spaces": {key: f" {value}\n" for key, value in _METHODS.items()},
         "titles": {key: value.title() for key, value in _METHODS.items()},
+        "swapped case": {key: value.swapcase() for key, value in _METHODS.items()},
+        "ordered": OrderedDict(sorted(_METHODS.items())),
+        "text of numpy": {key: np.str_(value) for key, value in _METHODS.items()},
+        "two lists": dict(zip(list(_METHODS), [*_METHODS.values()], strict=True)),
+        "wide": {key: value.replace(" ", "  ") for key, value in _METHODS.items()},
     },
     "choose.part_i": {
         "plain": "cba",

@@ -6,14 +6,16 @@ Derived from the questions and their hints, without a look at the reference of a
 import math
 from fractions import Fraction
 from functools import cache, reduce
+from itertools import accumulate, pairwise
 
 import numpy as np
+import scipy.integrate
 import scipy.linalg
 import scipy.optimize
 import scipy.special
 import sympy as sp
 import torch
-from torch.func import grad, jacfwd, jvp
+from torch.func import grad, jacfwd, jvp, vmap
 
 from lib import dln
 from lib import replay as replay_library
@@ -505,6 +507,222 @@ def _largest_sympy():
     return f.subs(x, sp.nsolve(f.diff(x), x, 2))
 
 
+def _recurrence_alone():
+    k = sp.Symbol("k", integer=True)
+    r = sp.Function("r")
+    return sp.rsolve(r(k + 1) - (1 - eta * sigma) * r(k), r(k), {r(0): 1}).subs(k, K)
+
+
+_affine = sp.Matrix([[1 - eta * sigma, eta], [0, 1]])  # (r, 1) → (r, 1)
+
+
+def _laplace():
+    p = sp.Symbol("p", positive=True)
+    time, s = sp.symbols("time s", positive=True)
+    found = sp.inverse_laplace_transform(1 / (p * (p + s)), p, time)
+    return found.subs({s: sigma, time: eta * K})
+
+
+def filter_product(sigma, effort):
+    """F(c) = F(c/2)(1 + e^{−cσ/2})/… without end: a product of means of 1 and an exponential."""
+    halves = effort / 2 ** torch.arange(1, 61, dtype=sigma.dtype)
+    return effort * ((1 + torch.exp(-halves[:, None] * sigma)) / 2).prod(0)
+
+
+def source_affine(hessians, gradients, efforts, q):
+    """ṙ = −Hr − Gᵀ/n as one linear system, (r, 1) with a 1 for every example."""
+    n, p = gradients.shape[1:]
+    state = torch.cat([torch.zeros(p, n, dtype=q.dtype), torch.eye(n, dtype=q.dtype)])
+    for h, g, effort in zip(hessians, gradients, efforts, strict=True):
+        rate = torch.zeros(p + n, p + n, dtype=q.dtype)
+        rate[:p, :p], rate[:p, p:] = -h, -g.T / n
+        state = torch.linalg.matrix_exp(rate * effort) @ state
+    return q @ state[:p]
+
+
+def source_autodiff(hessians, gradients, efforts, q):
+    """The displacement that all weights make together, differentiated in each of them."""
+    n = gradients.shape[1]
+
+    def moved(beta):
+        w = torch.zeros_like(q)
+        for h, g, effort in zip(hessians, gradients, efforts, strict=True):
+            values, v = torch.linalg.eigh(h)
+            along, push = v.T @ w, v.T @ (beta @ g) / n
+            w = v @ (torch.exp(-values * effort) * along - filter_sinh(values, effort) * push)
+        return q @ w
+
+    return grad(moved)(torch.ones(n, dtype=q.dtype))
+
+
+def source_adjoint_flow(hessians, gradients, efforts, q):
+    """Back in time: ȧ = −Ha along the way back, and every push is met by −aᵀgᵢ/n."""
+    p, n = len(q), gradients.shape[1]
+    state = np.concatenate([q.numpy(), np.zeros(n)])
+    for h, g, effort in reversed(list(zip(hessians, gradients, efforts, strict=True))):
+        rate = np.zeros((p + n, p + n))
+        rate[:p, :p], rate[p:, :p] = -h.numpy(), -g.numpy() / n
+        flow = scipy.integrate.solve_ivp(
+            lambda _, z, rate=rate: rate @ z,
+            (0, float(effort)),
+            state,
+            method="DOP853",
+            rtol=1e-11,
+            atol=1e-12,
+        )
+        state = flow.y[:, -1]
+    return state[p:]
+
+
+def replay_binary(run, T):
+    """To reach t, states wait where the binary digits of t are summed up so far."""
+    shelf, adjoint, total = [(0, run.s0)], None, 0
+    for t in reversed(range(T)):
+        while shelf[-1][0] > t:
+            shelf.pop()
+        at, state = shelf[-1]
+        while at < t:
+            leap = 1 << ((t - at).bit_length() - 1)
+            for early in range(at, at + leap):
+                state = run.step(early, state)
+            at += leap
+            shelf.append((at, state))
+        if adjoint is None:
+            adjoint = run.end(run.step(t, state))
+        adjoint, added = run.pull(t, state, adjoint)
+        total = total + added
+    return total
+
+
+def replay_uneven(run, T):
+    """Pieces of three fifths and two fifths, first laid down on the way to the end."""
+    adjoint, total = None, 0
+
+    def back(first, length, state):
+        nonlocal adjoint, total
+        if length == 1:
+            if adjoint is None:
+                adjoint = run.end(run.step(first, state))
+            adjoint, added = run.pull(first, state, adjoint)
+            total = total + added
+            return
+        leap, later = min(length - 1, (3 * length + 4) // 5), state
+        for t in range(first, first + leap):
+            later = run.step(t, later)
+        back(first + leap, length - leap, later)
+        del later
+        back(first, leap, state)
+
+    back(0, T, run.s0)
+    return total
+
+
+def replay_shelf(run, T):
+    """A dictionary of states; whatever is past the one that is needed is thrown away."""
+    shelf, pulls = {0: run.s0}, []
+    adjoint = None
+    for t in range(T - 1, -1, -1):
+        at = max(shelf)
+        while at != t:
+            middle = at + (t - at + 1) // 2
+            state = shelf[at]
+            while at < middle:
+                state, at = run.step(at, state), at + 1
+            shelf[at] = state
+        state = shelf.pop(t)
+        adjoint = run.end(run.step(t, state)) if adjoint is None else adjoint
+        adjoint, added = run.pull(t, state, adjoint)
+        pulls.append(added)
+    return torch.stack(pulls).sum(0)
+
+
+def replay_thirds(run, T):
+    """Three children a node, all but the first of whose states are kept until they are done."""
+    adjoint, total = None, 0
+
+    def back(first, last, state):
+        nonlocal adjoint, total
+        if last - first == 1:
+            adjoint = run.end(run.step(first, state)) if adjoint is None else adjoint
+            adjoint, added = run.pull(first, state, adjoint)
+            total = total + added
+            return
+        starts = list(range(first, last, -(-(last - first) // 3)))
+        kept = [state]
+        for start, following in pairwise(starts):
+            state = kept[-1]
+            for t in range(start, following):
+                state = run.step(t, state)
+            kept.append(state)
+        for start, end in reversed(list(pairwise([*starts, last]))):
+            state = kept.pop()
+            back(start, end, state)
+
+    back(0, T, run.s0)
+    return total
+
+
+def cost_by_step(T, k):
+    """Every step by itself: how often it is run, and what is held while it is pulled."""
+    steps, most = 0, 1
+    for t in range(T):
+        first, size, held, root = 0, T, 1, True
+        while size > 1 or root:
+            piece = math.ceil(Fraction(size, k))
+            last_start = first + (size - 1) // piece * piece
+            steps += root or t < last_start
+            if size == 1:
+                break
+            child = (t - first) // piece
+            held += child
+            size = min(piece, first + size - (first + child * piece))
+            first, root = first + child * piece, False
+        most = max(most, held)
+    return steps, most
+
+
+def cost_intervals(T, k):
+    """What is run, as intervals in an array of differences; what waits, likewise."""
+    runs, waiting = np.zeros(T + 1, int), np.zeros(T + 1, int)
+    nodes = [(0, T)]
+    runs[0], runs[T] = 1, -1
+    while nodes:
+        first, last = nodes.pop()
+        if last - first == 1:
+            continue
+        c = -((first - last) // k)
+        starts = np.arange(first, last, c)
+        if (first, last) != (0, T):
+            runs[first] += 1
+            runs[starts[-1]] -= 1
+        for start in starts[1:]:  # it waits while its younger siblings, and it, are gone through
+            waiting[start] += 1
+            waiting[last] -= 1
+        nodes += [(start, min(start + c, last)) for start in starts.tolist()]
+    return runs.cumsum().sum(), 1 + waiting.cumsum().max()
+
+
+def cost_events(T, k):
+    """The walk as a list of events: steps run, states put on the shelf (+) or taken (−)."""
+
+    def walk(first, last, stop):
+        if stop > first:
+            yield stop - first, 0
+        if last - first == 1:
+            return
+        c = (last - first + k - 1) // k
+        starts = list(range(first, last, c))
+        yield 0, len(starts) - 1
+        for start in starts[::-1]:
+            end = min(start + c, last)
+            inner = (end - start + k - 1) // k
+            yield from walk(start, end, start + (end - start - 1) // inner * inner)
+            yield 0, -(start != first)
+
+    steps, shelf = zip((0, 1), *walk(0, T, T), strict=True)
+    return float(sum(steps)), float(max(accumulate(shelf)))
+
+
 SOURCE_REPLAY = {
     "source_replay.part_a": {
         "power": (1 - eta * sigma) ** K,
@@ -515,6 +733,8 @@ SOURCE_REPLAY = {
         "floats": (1.0 - 1.0 * eta * sigma) ** (1.0 * K),
         "a product": sp.Product(1 - eta * sigma, (_t, 1, K)),
         "a limit undone": (1 - (eta * K * sigma) / K) ** K,
+        "recurrence": _recurrence_alone(),
+        "matrix power": (_affine**K)[0, 0],
     },
     "source_replay.part_b": {
         "series": (1 - (1 - eta * sigma) ** K) / sigma,
@@ -525,6 +745,8 @@ SOURCE_REPLAY = {
         "other way round": ((1 - sigma * eta) ** K - 1) / -sigma,
         "first term apart": eta + (1 - eta * sigma - (1 - eta * sigma) ** K) / sigma,
         "floats": (1.0 - (1 - 1.0 * eta * sigma) ** K) * sigma ** (-1.0),
+        "matrix power": (_affine**K)[0, 1],
+        "one less what is left, undone": ((1 - eta * sigma) ** K - 1) / (1 - eta * sigma - 1) * eta,
     },
     "source_replay.part_c": {
         "solution": _flow,
@@ -537,6 +759,8 @@ SOURCE_REPLAY = {
         "limit of steps": sp.limit((1 - (1 - _r / _u) ** _u) / sigma, _u, sp.oo).subs(
             _r, eta * K * sigma
         ),
+        "Laplace": _laplace(),
+        "tanh": 2 / sigma / (1 + 1 / sp.tanh(eta * K * sigma / 2)),
     },
     "source_replay.part_d": {
         "hint": filter_hint,
@@ -548,6 +772,7 @@ SOURCE_REPLAY = {
         "block exponential": filter_block,
         "sixty digits": filter_mpmath,
         "library": filter_library,
+        "product": filter_product,
     },
     "source_replay.part_e": {
         "inverse effort": 1 / (eta * K),
@@ -556,6 +781,10 @@ SOURCE_REPLAY = {
         "solved": sp.solve(sp.Eq(1 / _u, eta * K), _u)[0],
         "series": 1 / sp.series(_flow, sigma, 0, 2).removeO().subs(sigma, 0),
         "floats": 1.0 / (1.0 * eta * K),
+        "limit of steps": 1 / sp.limit((1 - (1 - eta * sigma) ** K) / sigma, sigma, 0),
+        "slope at zero": 1 / sp.diff(1 - sp.exp(-eta * K * sigma), sigma).subs(sigma, 0),
+        "sum of the rates": 1 / sp.Sum(eta, (_t, 1, K)),
+        "difference of the inverses": sp.limit(1 / _flow - sigma, sigma, 0),
     },
     "source_replay.part_f": {
         "grid": _ratio(np.linspace(1e-3, 20, 200_001)).max(),
@@ -576,6 +805,9 @@ SOURCE_REPLAY = {
         "doubling": source_doubling,
         "quadrature": source_quadrature,
         "all at once": source_svd,
+        "affine": source_affine,
+        "autodiff": source_autodiff,
+        "adjoint flow": source_adjoint_flow,
     },
     "source_replay.part_h": {
         "hint": replay_hint,
@@ -584,6 +816,10 @@ SOURCE_REPLAY = {
         "adjoint passed": replay_adjoint_passed,
         "binomial": replay_binomial,
         "library": replay_library_walk,
+        "binary digits": replay_binary,
+        "uneven": replay_uneven,
+        "a shelf": replay_shelf,
+        "thirds": replay_thirds,
     },
     "source_replay.part_i": {
         "hint": cost_hint,
@@ -593,6 +829,9 @@ SOURCE_REPLAY = {
         "numpy": cost_numpy,
         "library": cost_library,
         "levels": cost_levels,
+        "step by step": cost_by_step,
+        "intervals": cost_intervals,
+        "events": cost_events,
     },
     "source_replay.part_j": {
         "plain": "2 and 100",
@@ -1004,6 +1243,163 @@ def late_leave_one_out(x, y, p):
     return (w - without) * (1 - x[p] @ torch.linalg.inv(x.T @ x) @ x[p])
 
 
+def _slope_by_tanh():
+    """𝒢 = s(1 + tanh u)/2 with u = s(t − t*)/τ."""
+    u = s * t / tau - sp.log(s / g0 - 1) / 2
+    return (1 + sp.tanh(u)) / 2 + s / (2 * sp.cosh(u) ** 2) * (t / tau - 1 / (s - g0) / 2)
+
+
+def _slope_by_variation():
+    """τ dg′/dt = 2(s − 2𝒢)g′ + 2𝒢 is solved by 𝒢̇ times the integral of 1/(s − 𝒢)."""
+    integral = (t + tau * (_grown - 1) / (2 * s * (s / g0 - 1))) / s
+    return 2 * _strength * (s - _strength) / tau * integral
+
+
+def _slope_in_three_places():
+    """Each s by itself: where it ends, how fast, and how far it has to go."""
+    a, b, c = sp.symbols("a b c", positive=True)
+    e = sp.exp(2 * b * t / tau)
+    apart = a * e / (e - 1 + c / g0)
+    return sum(apart.diff(v) for v in (a, b, c)).subs({a: s, b: s, c: s})
+
+
+def rotations_dilation(s, E):
+    """First-order change of the eigenvectors of [[0, M], [Mᵀ, 0]], whose eigenvalues are ±s."""
+    d = len(s)
+    one, none = torch.eye(d, dtype=s.dtype), torch.zeros_like(E)
+    vectors = torch.cat([torch.cat([one, one]), torch.cat([one, -one])], 1) * 0.5**0.5
+    values = torch.cat([s, -s])
+    change = torch.cat([torch.cat([none, E], 1), torch.cat([E.T, none], 1)])
+    gap = values[None, :] - values[:, None]
+    gap.fill_diagonal_(torch.inf)
+    moved = vectors @ ((vectors.T @ change @ vectors) / gap)
+    return 2**0.5 * torch.stack([moved[:d, :d], moved[d:, :d].T])
+
+
+def rotations_batched(s, E):
+    """The two equations of each pair, all pairs in one call."""
+    d = len(s)
+    first, second = s.expand(d, d), s[:, None].expand(d, d)  # s_k and s_j
+    system = torch.stack([first, second, -second, -first], -1).reshape(d, d, 2, 2)
+    system[range(d), range(d)] = torch.eye(2, dtype=s.dtype)
+    found = torch.linalg.solve(system, torch.stack([E, E.T], -1)[..., None])[..., 0]
+    return found.permute(2, 0, 1) * (1 - torch.eye(d, dtype=s.dtype))
+
+
+def _draft_in_matrices():
+    a = sp.Matrix([[0, E_jk / (s_k - s_j)], [E_kj / (s_j - s_k), 0]])
+    diagonal = sp.diag(s_j, s_k)
+    return (a * diagonal + diagonal * a.T)[0, 1]
+
+
+def response_projectors(s, g, slope, E):
+    """Between the spaces of the different singular values."""
+    values, where = np.unique(s.numpy(), return_inverse=True)
+    first = [list(where).index(a) for a in range(len(values))]
+    g_, slope_, e = g.numpy()[first], slope.numpy()[first], E.numpy()
+    spaces = [np.diag((where == a).astype(float)) for a in range(len(values))]
+    out = np.zeros_like(e)
+    for a, p in enumerate(spaces):
+        for b, q in enumerate(spaces):
+            rise = slope_[a] if a == b else (g_[a] - g_[b]) / (values[a] - values[b])
+            mean = (g_[a] + g_[b]) / (values[a] + values[b])
+            out += p @ (rise * (e + e.T) + mean * (e - e.T)) @ q / 2
+    return out
+
+
+def _coefficients(s, g, slope):
+    """What multiplies E_jk, and what E_kj: s_k𝒢_k − s_j𝒢_j and s_j𝒢_k − s_k𝒢_j over s_k² − s_j²."""
+    column, row = s[:, None], s[None]
+    gap = row**2 - column**2
+    same, safe = gap == 0, torch.where(gap == 0, 1, gap)
+    own = torch.where(same, (slope + g / s) / 2, (row * g - column * g[:, None]) / safe)
+    other = torch.where(same, (slope - g / s) / 2, (column * g - row * g[:, None]) / safe)
+    return own, other
+
+
+def response_two_coefficients(s, g, slope, E):
+    own, other = _coefficients(s, g, slope)
+    return own * E + other * E.mT
+
+
+def response_divided(s, g, slope, E):
+    s, g, slope, e = (a.numpy() for a in (s, g, slope, E))
+    run, rise = np.subtract.outer(s, s), np.subtract.outer(g, g)
+    quotient = np.divide(rise, run, out=np.diag(slope) + 0 * run, where=run != 0)
+    for j, k in np.argwhere(run == 0):
+        quotient[j, k] = slope[j]
+    skew = np.add.outer(g, g) / np.add.outer(s, s)
+    return ((quotient + skew) * e + (quotient - skew) * e.T) / 2
+
+
+def loss_bilinear(s, g, slope, x, y, x_q, y_q):
+    """No matrix for any example: two bilinear forms in its x and y."""
+    own, other = _coefficients(s, g, slope)
+    r = g * x_q - y_q
+    forth = torch.einsum("pj,jk,pk->p", y * r, own, x * x_q)
+    back = torch.einsum("pj,jk,pk->p", x * r, other, y * x_q)
+    return (forth + back) / len(x)
+
+
+def loss_forward(s, g, slope, x, y, x_q, y_q):
+    """The loss's derivative along each response."""
+
+    def loss(w):
+        return (y_q - w @ x_q).square().sum() / 2
+
+    def along(a, b):
+        move = response_two_coefficients(s, g, slope, b[:, None] * a[None] / x.shape[0])
+        return jvp(loss, (torch.diag(g),), (move,))[1]
+
+    return vmap(along)(x, y)
+
+
+def loss_sums(s, g, slope, x, y, x_q, y_q):
+    s, g, slope, x, y, x_q, y_q = (a.tolist() for a in (s, g, slope, x, y, x_q, y_q))
+    d, out = range(len(s)), []
+    for a, b in zip(x, y, strict=True):
+        total = 0.0
+        for j in d:
+            for k in d:
+                rise = slope[j] if s[j] == s[k] else (g[k] - g[j]) / (s[k] - s[j])
+                mean = (g[k] + g[j]) / (s[k] + s[j])
+                w = rise * (b[j] * a[k] + b[k] * a[j]) + mean * (b[j] * a[k] - b[k] * a[j])
+                total += (g[j] * x_q[j] - y_q[j]) * x_q[k] * w / 2
+        out.append(total / len(x))
+    return out
+
+
+def late_descent(x, y, p):
+    """The Hessian in W is the identity, so the change is minus the example's gradient over n."""
+
+    def loss(w):
+        return 0.5 * (y[p] - w @ x[p]).square().sum()
+
+    return -grad(loss)(torch.einsum("ij,ik->jk", y, x) / len(x)) / len(x)
+
+
+def late_rank_one(x, y, p):
+    """Σ_xx⁻¹ by Sherman and Morrison, exactly in the weight, then its derivative."""
+    n = len(x)
+    S, pull, norm = y.T @ x / n, torch.outer(y[p], x[p]) / n, x[p] @ x[p] / n
+
+    def ends(extra):
+        w = S + extra * pull
+        return w - torch.outer(w @ x[p], x[p]) * (extra / n / (1 + extra * norm))
+
+    return jacfwd(ends)(x.new_zeros(()))
+
+
+def late_kronecker(x, y, p):
+    """(Σ_xx ⊗ I) vec W = vec Σ_yx, differentiated."""
+    n, d = x.shape
+    x, y = x.numpy(), y.numpy()
+    big = np.kron(x.T @ x / n, np.eye(d))
+    w = np.linalg.solve(big, (y.T @ x / n).flatten(order="F"))
+    left = np.outer(y[p], x[p]).flatten(order="F") - np.kron(np.outer(x[p], x[p]), np.eye(d)) @ w
+    return np.linalg.solve(big, left / n).reshape(d, d, order="F")
+
+
 DLN_STAGEWISE = {
     "dln_stagewise.part_a": {
         "product": 2 * g * (s - g) / tau,
@@ -1013,6 +1409,9 @@ DLN_STAGEWISE = {
         "from the solution": _rise_of_solution(),
         "floats": 2.0 * (s - g) * g / tau,
         "root": 2 * sp.sqrt(g) * (s - g) * sp.sqrt(g) / tau,
+        "logistic": 2 * s / tau * g * (1 - g / s),
+        "potential": sp.diff((s * g**2 - 2 * g**3 / 3) / tau, g),
+        "slope of the time": 1 / sp.diff(_spent, g),
     },
     "dln_stagewise.part_b": {
         "logarithm": tau / (2 * s) * sp.log(s / g0 - 1),
@@ -1022,6 +1421,9 @@ DLN_STAGEWISE = {
         "root": tau / s * sp.log(sp.sqrt((s - g0) / g0)),
         "time as an integral": -_spent.subs(g, g0) + _spent.subs(g, s / 2),
         "turned round": -tau / (2 * s) * sp.log(g0 / (s - g0)),
+        "asinh": tau / (2 * s) * sp.asinh((s / g0 - 1) / 2 - g0 / (s - g0) / 2),
+        "start apart": tau / (2 * s) * (sp.log(1 - g0 / s) - sp.log(g0 / s)),
+        "solution solved": sp.solve(sp.Eq(_strength, s / 2), t)[0],
     },
     "dln_stagewise.part_c": {
         "sympy": _strength.diff(s),
@@ -1032,6 +1434,9 @@ DLN_STAGEWISE = {
         "implicit": _slope_implicit(),
         "page": 1 / (1 + _left)
         - s / (1 + _left) ** 2 * (_q / g0 - 2 * t / tau * _q * (s / g0 - 1)),
+        "tanh": _slope_by_tanh(),
+        "variation": _slope_by_variation(),
+        "three places": _slope_in_three_places(),
     },
     "dln_stagewise.part_d": {
         "one": 1,
@@ -1061,6 +1466,8 @@ DLN_STAGEWISE = {
         "through the SVD": rotations_jvp,
         "least squares": rotations_least_squares,
         "library": rotations_library,
+        "dilation": rotations_dilation,
+        "batched": rotations_batched,
     },
     "dln_stagewise.part_g": {
         "sum": E_jk / (s_k - s_j) * s_k + s_j * E_kj / (s_j - s_k),
@@ -1069,6 +1476,10 @@ DLN_STAGEWISE = {
         "E and an error": E_jk + s_j * (E_jk - E_kj) / (s_k - s_j),
         "halves": (E_jk + E_kj) / 2 + (s_j + s_k) / (s_k - s_j) * (E_jk - E_kj) / 2,
         "expanded": sp.expand((s_k * E_jk - s_j * E_kj) / (s_k - s_j)),
+        "matrices": _draft_in_matrices(),
+        "determinant": sp.Matrix([[s_k, s_j], [E_kj, E_jk]]).det() / (s_k - s_j),
+        "a line at zero": sp.interpolate([(s_j, E_jk), (s_k, E_kj)], t).subs(t, 0),
+        "ratio": (E_jk - s_j / s_k * E_kj) / (1 - s_j / s_k),
     },
     "dln_stagewise.part_h": {
         "plain": "symmetric",
@@ -1089,6 +1500,9 @@ DLN_STAGEWISE = {
         "odd polynomial": response_interpolated,
         "nudged": response_nudged,
         "library": response_library,
+        "projectors": response_projectors,
+        "two coefficients": response_two_coefficients,
+        "divided": response_divided,
     },
     "dln_stagewise.part_j": {
         "hint": loss_hint,
@@ -1098,6 +1512,9 @@ DLN_STAGEWISE = {
         "einsum": loss_einsum,
         "differences": loss_finite,
         "library": loss_library,
+        "bilinear": loss_bilinear,
+        "forward": loss_forward,
+        "sums": loss_sums,
     },
     "dln_stagewise.part_k": {
         "plain": "rotation",
@@ -1122,5 +1539,8 @@ DLN_STAGEWISE = {
         "refit": late_refit,
         "chapter 2": late_chapter_two,
         "leaving out": late_leave_one_out,
+        "descent": late_descent,
+        "rank one": late_rank_one,
+        "Kronecker": late_kronecker,
     },
 }

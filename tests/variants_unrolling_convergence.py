@@ -85,6 +85,23 @@ def step_addmv(response, hessian, gradient, rate, b, member):
     return torch.addmv(response - rate / b * push, hessian, response, alpha=-rate)
 
 
+def step_augmented(response, hessian, gradient, rate, b, member):
+    """One matrix, p by p + 1, on (R, 1)."""
+    p = len(response)
+    move = np.eye(p, p + 1)
+    move[:, :p] -= rate * hessian.numpy()
+    move[:, p] = -rate / b * gradient.numpy() if member else 0
+    return move @ np.append(response.numpy(), 1)
+
+
+def step_imaginary(response, hessian, gradient, rate, b, member):
+    """A complex step in β."""
+    beta = 1 + 1e-30j
+    w = (beta - 1) * response.numpy()
+    slope = hessian.numpy() @ w + (beta if member else 0) * gradient.numpy() / b
+    return np.imag(w - rate * slope) / 1e-30
+
+
 def sum_hint(hessians, gradients, rates, member, b):
     p = gradients.shape[1]
     m, total = torch.eye(p, dtype=gradients.dtype), torch.zeros(p, dtype=gradients.dtype)
@@ -184,6 +201,22 @@ def sum_list(hessians, gradients, rates, member, b):
     return r
 
 
+def _after_all(jacobians, pushes):
+    """The steps r ↦ Jr + push one after the other, as one such map: by halves."""
+    if len(jacobians) == 1:
+        return jacobians[0], pushes[0]
+    half = len(jacobians) // 2
+    early_j, early = _after_all(jacobians[:half], pushes[:half])
+    late_j, late = _after_all(jacobians[half:], pushes[half:])
+    return late_j @ early_j, late_j @ early + late
+
+
+def sum_halves(hessians, gradients, rates, member, b):
+    eye = torch.eye(gradients.shape[1], dtype=gradients.dtype)
+    jacobians = eye - rates[:, None, None] * hessians
+    return _after_all(jacobians, -(rates * member / b)[:, None] * gradients)[1]
+
+
 def tilted_recursion(hessians, preconditioners, gradients, rates, member, b):
     r = torch.zeros_like(gradients[0])
     for h, q, g, eta, inside in zip(
@@ -247,6 +280,23 @@ def tilted_cholesky(hessians, preconditioners, gradients, rates, member, b):
     return r
 
 
+def tilted_jvp(hessians, preconditioners, gradients, rates, member, b):
+    """Forward mode through the run."""
+    one = torch.ones((), dtype=gradients.dtype)
+    return jvp(
+        lambda beta: _trained(hessians, gradients, rates, member, b, beta, preconditioners),
+        (one,),
+        (one,),
+    )[1]
+
+
+def tilted_halves(hessians, preconditioners, gradients, rates, member, b):
+    scaled = rates[:, None, None] * preconditioners
+    eye = torch.eye(gradients.shape[1], dtype=gradients.dtype)
+    pushes = -torch.einsum("tpq,t,tq->tp", scaled, member / b, gradients)
+    return _after_all(eye - torch.bmm(scaled, hessians), pushes)[1]
+
+
 def tilted_float32(hessians, preconditioners, gradients, rates, member, b):
     given = (a.float() for a in (hessians, preconditioners, gradients, rates))
     return tilted_recursion(*given, member, b)
@@ -306,6 +356,26 @@ def back_list(hessians, gradients, member, rates, b, q):
     return total
 
 
+def back_recursion(hessians, gradients, member, rates, b, q):
+    """The last step, and a shorter run with another q."""
+    if len(rates) == 0:
+        return torch.zeros(gradients.shape[1], dtype=q.dtype)
+    last = torch.where(member[-1], gradients[-1] @ q, 0.0) * rates[-1] / b
+    before = torch.addmv(q, hessians[-1], q, alpha=-rates[-1].item())
+    rest = (hessians[:-1], gradients[:-1], member[:-1], rates[:-1])
+    return back_recursion(*rest, b, before) - last
+
+
+def back_products(hessians, gradients, member, rates, b, q):
+    """All adjoints from the products of Jacobians, stored, though the text advises against it."""
+    eye = torch.eye(len(q), dtype=q.dtype)
+    onward = [eye]
+    for h, eta in zip(hessians[1:].flip(0), rates[1:].flip(0), strict=True):
+        onward.append(onward[-1] @ (eye - eta * h))
+    onward = torch.stack(onward[::-1])
+    return -torch.einsum("p,tpq,tnq,tn,t->n", q, onward, gradients, member.double(), rates) / b
+
+
 def back_float32(hessians, gradients, member, rates, b, q):
     return back_hint(hessians.float(), gradients.float(), member, rates.float(), b, q.float())
 
@@ -351,6 +421,22 @@ def _through_everything():
     slope = sp.diff(-_eta * g / (sp.sqrt(v) + _eps), _beta)
     v_dot = 2 * (1 - _mu2) * _g * _g1
     return slope.subs({g.diff(_beta): _g1, v.diff(_beta): v_dot}).subs({g: _g, v: _v})
+
+
+def _slope_in_g():
+    g = sp.Symbol("g")
+    return sp.diff(-_eta * g / (sp.sqrt(_second_moment(g)) + _eps), g).subs(g, _g) * _g1
+
+
+def _slope_without_root_below():
+    """The denominator freed of its root."""
+    g = _beta * _g1 + _g2
+    v = _second_moment(g)
+    return sp.diff(-_eta * g * (sp.sqrt(v) - _eps) / (v - _eps**2), _beta).subs(_beta, 1)
+
+
+_P = 1 / (sp.sqrt(_v) + _eps)
+_root_slope = (1 - _mu2) * _g * _g1 / sp.sqrt(_v)
 
 
 def tracin_hint(gradients, phi_slopes, member, rates, b):
@@ -409,6 +495,20 @@ def tracin_batched(gradients, phi_slopes, member, rates, b):
     return dots.masked_fill(~member, 0).T @ rates / -b
 
 
+def tracin_one_product(gradients, phi_slopes, member, rates, b):
+    """A row of T·p numbers an example, on the T·p numbers of the slopes."""
+    steps, n, p = gradients.shape
+    pushes = -rates[:, None, None] / b * torch.where(member[:, :, None], gradients, 0.0)
+    return pushes.transpose(0, 1).reshape(n, steps * p) @ phi_slopes.reshape(steps * p)
+
+
+def tracin_visits(gradients, phi_slopes, member, rates, b):
+    """A list of who was seen when, and a sum for each."""
+    t, i = np.nonzero(member.numpy())
+    gained = -rates.numpy()[t] / b * np.sum(gradients.numpy()[t, i] * phi_slopes.numpy()[t], 1)
+    return np.bincount(i, weights=gained, minlength=member.shape[1])
+
+
 def _doubled_weights():
     """Words of (g) from a run of Adam with doubled weights, on the valley."""
     run = Run(
@@ -445,6 +545,8 @@ UNROLLING = {
         "differences": step_differences,
         "jacobian in β": step_chain,
         "addmv": step_addmv,
+        "augmented": step_augmented,
+        "complex step": step_imaginary,
     },
     "unrolling.part_b": {
         "hint": sum_hint,
@@ -456,6 +558,7 @@ UNROLLING = {
         "autodiff": sum_autodiff,
         "list": sum_list,
         "float32": sum_float32,
+        "by halves": sum_halves,
     },
     "unrolling.part_c": {
         "recursion": tilted_recursion,
@@ -466,6 +569,8 @@ UNROLLING = {
         "adjoints": tilted_transposed,
         "other coordinates": tilted_cholesky,
         "float32": tilted_float32,
+        "jvp": tilted_jvp,
+        "by halves": tilted_halves,
     },
     "unrolling.part_d": {
         "hint": back_hint,
@@ -476,6 +581,8 @@ UNROLLING = {
         "list": back_list,
         "one system": back_system,
         "float32": back_float32,
+        "recursion": back_recursion,
+        "products": back_products,
     },
     "unrolling.part_e": {
         "diff": sp.diff(_move(_beta), _beta).subs(_beta, 1),
@@ -492,6 +599,10 @@ UNROLLING = {
         "no assumptions": sp.diff(_move(_beta), _beta)
         .subs(_beta, 1)
         .subs({s: sp.Symbol(s.name) for s in (_eta, _mu2, _eps, _v0)}),
+        "product rule": -_eta * (_g1 * _P - _g * _P**2 * _root_slope),
+        "logarithmic": -_eta * _g * _P * (_g1 / _g - _root_slope * _P),
+        "in g": _slope_in_g(),
+        "root above": _slope_without_root_below(),
     },
     "unrolling.part_f": {
         "diff": sp.diff(_move(_beta), _beta).subs(_beta, 1) + _eta * _g1 / (sp.sqrt(_v) + _eps),
@@ -518,6 +629,11 @@ UNROLLING = {
         * _g
         * _g1
         * _eta,
+        "in g": _slope_in_g() + _eta * _P * _g1,
+        "logarithmic": _eta
+        * _g
+        * _P
+        * sp.diff(sp.log(sp.sqrt(_second_moment(_beta * _g1 + _g2)) + _eps), _beta).subs(_beta, 1),
     },
     "unrolling.part_g": {
         "plain": "w_t stays, the sum is zero",
@@ -535,6 +651,8 @@ UNROLLING = {
         "autodiff": tracin_autodiff,
         "batched": tracin_batched,
         "float32": tracin_float32,
+        "one product": tracin_one_product,
+        "visits": tracin_visits,
     },
     "unrolling.part_i": {
         "plain": "curved: last, flat: same",
@@ -608,6 +726,27 @@ def next_upweighted(response, hessians, gradients, rate, batch, k):
     own = [j for j, i in enumerate(batch) if i == k]
     push = gradients[own].sum(0)
     return -step_hint(-response, hessians.mean(0), push, rate, len(batch), bool(own))
+
+
+def next_shares(response, hessians, gradients, rate, batch, k):
+    """A batch of one for every example, and the mean of what they do."""
+    ends = [
+        response - rate * (h @ response) + (rate * g if i == k else 0)
+        for h, g, i in zip(hessians, gradients, batch.tolist(), strict=True)
+    ]
+    return sum(ends) / len(ends)
+
+
+def next_jvp(response, hessians, gradients, rate, batch, k):
+    """Forward mode in w and ε at once, with quadratic losses."""
+
+    def step(w, epsilon):
+        kept = torch.ones(len(batch), dtype=w.dtype) - epsilon * (batch == k)
+        slopes = gradients + torch.einsum("jpq,q->jp", hessians, w)
+        return w - rate * torch.mean(kept[:, None] * slopes, 0)
+
+    at = (torch.zeros_like(response), torch.zeros((), dtype=response.dtype))
+    return jvp(step, at, (response, torch.ones_like(at[1])))[1]
 
 
 def next_float32(response, hessians, gradients, rate, batch, k):
@@ -685,6 +824,15 @@ def window_trained(hessian, gradient, n, rate, steps):
     return trained(1.0)
 
 
+def window_vector(hessian, gradient, n, rate, steps):
+    """What K steps leave of the gradient, and one Cholesky solve for what they took."""
+    left = gradient
+    for _ in range(steps):
+        left = torch.addmv(left, hessian, left, alpha=-rate / n)
+    root = torch.linalg.cholesky(hessian)
+    return torch.cholesky_solve((gradient - left)[:, None], root).squeeze(1)
+
+
 def window_float32(hessian, gradient, n, rate, steps):
     return window_recursion(hessian.float(), gradient.float(), n, rate, steps)
 
@@ -740,6 +888,11 @@ def limit_minimum(hessians, gradients, k):
     return -jacrev(minimum)(one)[:, k]
 
 
+def limit_qr(hessians, gradients, k):
+    q, upper = np.linalg.qr(sum(hessians.numpy()))
+    return scipy.linalg.solve_triangular(upper, q.T @ gradients[k].numpy())
+
+
 def limit_float32(hessians, gradients, k):
     return torch.linalg.solve(hessians.sum(0).float(), gradients[k].float())
 
@@ -784,6 +937,16 @@ def bound_halvings(hessian, n):
     return low
 
 
+def bound_polynomial(hessian, n):
+    """The largest root of the characteristic polynomial."""
+    return 2 * n / np.roots(np.poly(hessian.numpy())).real.max()
+
+
+def bound_tridiagonal(hessian, n):
+    t = scipy.linalg.hessenberg(hessian.numpy() / n)
+    return 2 / scipy.linalg.eigvalsh_tridiagonal(np.diag(t), np.diag(t, -1)).max()
+
+
 def bound_float32(hessian, n):
     return 2 * n / torch.linalg.eigvalsh(hessian.float()).max()
 
@@ -798,6 +961,11 @@ def _solved():
     r = sp.Function("r")
     equation = sp.Eq(r(_t).diff(_t), -_sigma * r(_t) + _gk / _n)
     return sp.dsolve(equation, r(_t), ics={r(0): _r0}).rhs
+
+
+def _solved_flat():
+    r = sp.Function("r")
+    return sp.dsolve(sp.Eq(r(_t).diff(_t), _gk / _n), r(_t), ics={r(0): _r0}).rhs
 
 
 def _plain_names():
@@ -849,6 +1017,14 @@ def rest_damped(hessian_mean, gradient, n):
     size = torch.linalg.eigvalsh(hessian_mean)[-1]
     low, high = (torch.linalg.solve(hessian_mean + c * size * eye, g) for c in (1e-6, 2e-6))
     return q @ (q.T @ (2 * low - high))
+
+
+def rest_bordered(hessian_mean, gradient, n):
+    """With the null space as a constraint: its multipliers take up the rest of the gradient."""
+    floor = scipy.linalg.null_space(hessian_mean.numpy(), rcond=1e-9)
+    p, d = floor.shape
+    bordered = np.block([[hessian_mean.numpy(), floor], [floor.T, np.zeros((d, d))]])
+    return np.linalg.solve(bordered, np.append(gradient.numpy() / n, np.zeros(d)))[:p]
 
 
 def rest_float32(hessian_mean, gradient, n):
@@ -917,6 +1093,25 @@ def flow_doubling(hessian_mean, gradient, n, r0, t):
     return decay @ r0 + gain @ gradient / n
 
 
+def flow_subspaces(hessian_mean, gradient, n, r0, t):
+    """In a basis of the column space, and in one of the null space."""
+    h, g, r0 = hessian_mean.numpy(), gradient.numpy() / n, r0.numpy()
+    q, floor = scipy.linalg.orth(h, rcond=1e-9), scipy.linalg.null_space(h, rcond=1e-9)
+    inside = q.T @ h @ q
+    rest = np.linalg.solve(inside, q.T @ g)
+    curved = rest + scipy.linalg.expm(-t * inside) @ (q.T @ r0 - rest)
+    return q @ curved + floor @ (floor.T @ r0 + t * (floor.T @ g))
+
+
+def flow_block(hessian_mean, gradient, n, r0, t):
+    """exp of (−H̄, I; 0, 0): in its corner is ∫ e^{−sH̄} ds."""
+    p = len(gradient)
+    zero, eye = torch.zeros_like(hessian_mean), torch.eye(p, dtype=hessian_mean.dtype)
+    both = torch.cat([torch.cat([-hessian_mean, eye], 1), torch.cat([zero, zero], 1)])
+    both = torch.linalg.matrix_exp(t * both)
+    return both[:p, :p] @ r0 + both[:p, p:] @ gradient / n
+
+
 def flow_float32(hessian_mean, gradient, n, r0, t):
     p = len(gradient)
     a = torch.zeros(p + 1, p + 1)
@@ -967,6 +1162,8 @@ CONVERGENCE = {
         "central difference": next_central,
         "by upweighting": next_upweighted,
         "float32": next_float32,
+        "shares": next_shares,
+        "jvp": next_jvp,
     },
     "convergence.part_c": {
         "hint": window_hint,
@@ -978,6 +1175,7 @@ CONVERGENCE = {
         "by unrolling": window_unrolled,
         "trained": window_trained,
         "float32": window_float32,
+        "of a vector": window_vector,
     },
     "convergence.part_d": {
         "solve": limit_solve,
@@ -989,6 +1187,7 @@ CONVERGENCE = {
         "minimised": limit_conjugate,
         "moved minimum": limit_minimum,
         "float32": limit_float32,
+        "QR": limit_qr,
     },
     "convergence.part_e": {
         "eigvalsh": bound_eigvalsh,
@@ -999,6 +1198,8 @@ CONVERGENCE = {
         "squarings": bound_power,
         "halvings": bound_halvings,
         "float32": bound_float32,
+        "polynomial": bound_polynomial,
+        "tridiagonal": bound_tridiagonal,
     },
     "convergence.part_f": {
         "plain": _flow,
@@ -1014,6 +1215,7 @@ CONVERGENCE = {
         "floats": _r0 * sp.exp(-1.0 * _sigma * _t)
         - (sp.exp(-1.0 * _sigma * _t) - 1.0) * _gk / (1.0 * _n * _sigma),
         "base e": sp.E ** (-_t * _sigma) * (_r0 - _gk / _n / _sigma) + _gk / _n / _sigma,
+        "from the start": _r0 + (_gk / _n - _sigma * _r0) * (1 - sp.exp(-_sigma * _t)) / _sigma,
     },
     "convergence.part_g": {
         "plain": _r0 + _gk * _t / _n,
@@ -1024,6 +1226,8 @@ CONVERGENCE = {
         "one fraction": (_n * _r0 + _gk * _t) / _n,
         "floats": 1.0 * _r0 + 1.0 * _t / _n * _gk,
         "no assumptions": (_r0 + _t * _gk / _n).subs(_plain_names()),
+        "dsolve": _solved_flat(),
+        "straight line": _r0 + _t * _flow.diff(_t).subs(_t, 0).subs(_sigma, 0),
     },
     "convergence.part_h": {
         "pinv": rest_pinv,
@@ -1035,6 +1239,7 @@ CONVERGENCE = {
         "summed Hessian": rest_summed,
         "damped": rest_damped,
         "float32": rest_float32,
+        "bordered": rest_bordered,
     },
     "convergence.part_i": {
         "hint": flow_hint,
@@ -1045,6 +1250,8 @@ CONVERGENCE = {
         "quadrature": flow_quadrature,
         "doubling": flow_doubling,
         "float32": flow_float32,
+        "subspaces": flow_subspaces,
+        "block": flow_block,
     },
     "convergence.part_j": {
         "plain": "P0 g = 0",

@@ -438,9 +438,11 @@ def _noisy_outcomes(rng: np.random.Generator) -> tuple:
     while True:
         seeds, m, k = int(rng.integers(3, 6)), int(rng.integers(9, 14)), int(rng.integers(2, 5))
         noise = normal(rng, seeds, m, k) * torch.from_numpy(rng.uniform(0.4, 1.5, k))
-        outcomes = normal(rng, m, k) + noise + 1.5 * normal(rng, seeds, 1, k)
+        outcomes = normal(rng, m, k) + noise + 0.6 * normal(rng, seeds, 1, k)
         alpha = _cronbach(outcomes.numpy())
-        if k < seeds and 0.3 < alpha.min() < 0.75 and np.ptp(alpha) > 0.05:
+        # Also with the shifts for noise, wrongly, every α has a root.
+        shifted = _alphas(outcomes, seed_means=False)
+        if k < seeds and 0.3 < alpha.min() < 0.75 and np.ptp(alpha) > 0.05 < shifted.min():
             share = rng.uniform(0.3, 0.95, k)
             share[alpha.argmin()] = rng.uniform(1.05, 1.13)
             return torch.from_numpy(share * np.sqrt(alpha)), outcomes

@@ -64,6 +64,13 @@ part_a = Function(
             "This adds i to the empty set. Leave-one-out takes i away from the full set N.",
         ),
         Mistake(
+            "not put back",
+            lambda value, n: [
+                value(frozenset(range(i + 1, n))) - value(frozenset(range(i, n))) for i in range(n)
+            ],
+            "The players leave one after another, and nobody comes back. Take i alone out of N.",
+        ),
+        Mistake(
             "no baseline",
             lambda value, n: [value(_all_but(n, i)) for i in range(n)],
             "This is the value without i, not the change: subtract v(N).",
@@ -116,6 +123,11 @@ part_c = Function(
             "no weights",
             lambda value, n: _weighted_marginals(value, n, lambda n, k: 1),
             "The contributions are added up without weights: each S counts 1/(n · C(n−1, |S|)).",
+        ),
+        Mistake(
+            "binomial above",
+            lambda value, n: _weighted_marginals(value, n, lambda n, k: comb(n - 1, k) / n),
+            "Multiplied by C(n−1, |S|) where it should be divided: each size counts 1/n in all.",
         ),
         Mistake(
             "sizes not averaged",
@@ -193,6 +205,12 @@ part_d = Formula(
             "shared by all",
             1 / _n,
             "Shared among all n, but the others never change v: they get nothing.",
+        ),
+        Mistake(
+            "a share of k",
+            _k / _n,
+            "k/n is the chance that the first of all to arrive is one of the k. And v rises when "
+            "the first of the k arrives, wherever it stands.",
         ),
         Mistake(
             "Banzhaf",

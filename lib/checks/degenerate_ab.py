@@ -199,6 +199,16 @@ part_d = Formula(
         ),
         Mistake("no damping", _d / _n, "This is the limit λ → 0. Keep λ."),
         Mistake(
+            "V nowhere",
+            _d / (_n + _lam),
+            "V cancels without damping only: the eigenvalue is nV, and λ is added to that.",
+        ),
+        Mistake(
+            "damped pseudoinverse",
+            _d * _v**2 / (_n * _v**2 + _lam),
+            "λ is added to the eigenvalue nV of H, not to nV².",
+        ),
+        Mistake(
             "norm lost",
             _d / (_n * _v + _lam),
             "A factor ‖v‖² is missing: ∇φ and ∇L_i each bring one v.",
@@ -233,6 +243,11 @@ part_e = Formula(
             "This is the answer for φ = ab. For a² the gradient is (2a, 0).",
         ),
         Mistake("no damping", 2 * _zbar * _d / (_n * _v), "This is the limit λ → 0. Keep λ."),
+        Mistake(
+            "(ab)²",
+            2 * _zbar * _d * _v / (_n * _v + _lam),
+            "This is the answer for (ab)². φ is a² alone, and its gradient (2a, 0).",
+        ),
         Mistake(
             "no n",
             2 * _zbar * _d / (_v + _lam),

@@ -168,6 +168,11 @@ part_c = Formula(
             "Only the exponent's s is differentiated. s stands in two other places.",
         ),
         Mistake(
+            "numerator only",
+            sp.diff(_s * sp.exp(2 * _s * _t / _tau), _s) * _strength / (_s / _decay),
+            "Only the numerator is differentiated. s stands in the denominator too, twice.",
+        ),
+        Mistake(
             "start moves along",
             sp.diff(_strength.subs(_g0, _s * sp.Symbol("c")), _s).subs(sp.Symbol("c"), _g0 / _s),
             "Here 𝒢(0)/s is held fixed. The start does not know s: hold 𝒢(0).",

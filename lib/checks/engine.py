@@ -26,6 +26,9 @@ MARKS = {PASSED: "✓", EMPTY: "…", WRONG: "✗"}
 CLAIM = 1e-5
 """How closely an answer must match a mistake's formula before it is called by that name."""
 
+HUGE = 1e8
+"""How many times too large an answer is that has blown up."""
+
 FLOAT32 = 1e-4
 """How closely an answer in single precision must match."""
 
@@ -87,11 +90,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer that people give: its formula (or symbolic expression) and what to say."""
+    """A wrong answer that people give: its formula (or symbolic expression) and what to say.
+
+    noise: of a function's arguments, where its numbers are nothing but rounding, and not compared.
+    """
 
     name: str
     formula: object
     says: str
+    noise: Callable | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,8 +245,19 @@ class Function(_Exercise):
                 for k, value in failing.items()
             )
 
+        def made(m):
+            noise = self.mistakes[m].noise or (lambda *case: False)
+            return all(
+                _close(
+                    np.where(noise(*cases[k]), 0, value.array),
+                    np.where(noise(*cases[k]), 0, _mistaken(self, seed, m, k)),
+                    max(CLAIM, value.precision),
+                )
+                for k, value in failing.items()
+            )
+
         for m, mistake in enumerate(self.mistakes):
-            if all_match(lambda k, m=m: _mistaken(self, seed, m, k), CLAIM):
+            if made(m):
                 return _wrong(mistake.name, mistake.says)
         for name, factor, says in RATIOS:
             if all_match(lambda k, f=factor: f(self.n(cases[k])) * truths[k], self.rtol):
@@ -248,6 +266,12 @@ class Function(_Exercise):
             return _wrong(
                 "precision",
                 "Right to about four digits, not to all: is something in float32, or approximated?",
+            )
+        if all(_size(value.array) > HUGE * _size(truths[k]) for k, value in failing.items()):
+            return _wrong(
+                "huge",
+                "Far too large in every case: does it divide by nearly zero, or invert a singular "
+                "matrix?",
             )
         k = min(failing, key=lambda k: (truths[k].size, self.n(cases[k])))
         many = (
@@ -370,10 +394,12 @@ def _precision(value) -> float:
     return FLOAT32 if str(getattr(value, "dtype", "")).endswith("float32") else 0.0
 
 
+def _size(a: np.ndarray) -> float:
+    return float(np.abs(a).max(initial=0))
+
+
 def _close(a: np.ndarray, b: np.ndarray, rtol: float) -> bool:
-    if a.shape != b.shape:
-        return False
-    return bool(np.abs(a - b).max(initial=0) <= rtol * np.abs(b).max(initial=0) + 1e-12)
+    return a.shape == b.shape and _size(a - b) <= rtol * _size(b) + 1e-12
 
 
 def _short(text: str, length: int) -> str:
@@ -433,13 +459,17 @@ class Formula(_Exercise):
             says = f"Not evaluated within {LIMIT} seconds: is there a form without sum or integral?"
             return _wrong("stopped", says)
 
+    def _unknown(self, expression: sp.Expr) -> list[str]:
+        return sorted({s.name for s in expression.free_symbols} - set(self.domain))
+
     def _grade(self, answer, seed: int | None) -> Result:
         names = ", ".join(self.domain)
         expression = _expression(answer)
         if expression is None:
             return _wrong("type", f"Expected a sympy expression in {names}; got {_kind(answer)}.")
-        unknown = sorted({s.name for s in expression.free_symbols} - set(self.domain))
-        if unknown:
+        if self._unknown(expression):
+            expression = sp.cancel(expression)  # a symbol that drops out does no harm
+        if unknown := self._unknown(expression):
             which = _short(", ".join(unknown), 80)
             return _wrong("symbols", f"Not a symbol of this part: {which}. It speaks of {names}.")
         seed = int(np.random.default_rng(seed).integers(2**31))

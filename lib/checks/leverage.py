@@ -240,8 +240,8 @@ part_d = Formula(
         Mistake(
             "next term only",
             _s * _h,
-            "sh is the second-order term over the first. All later "
-            "ones belong to the remainder too: sum the geometric series.",
+            "sh is the second-order term over the first, or the rest over the whole. Sum the whole "
+            "series, and divide its rest by the first term.",
         ),
         Mistake(
             "whole over first",

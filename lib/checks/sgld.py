@@ -343,6 +343,11 @@ part_d = Formula(
             "This is the factor on the posterior's variance 1/h. The product is asked.",
         ),
         Mistake(
+            "ηS/2",
+            (1 + _noise / 2) / (_h * _shrunk),
+            "The noise goes through ½η, so a step's variance grows by its square, ¼η²S, not ½ηS.",
+        ),
+        Mistake(
             "ηh/2, from (c)",
             (1 + _eta * _noise / 4) / (_h * (1 - _eta * _h / 2)),
             "The gradient's noise is right, the rest is not: ηh/4, as in part (c), not ηh/2.",
@@ -642,13 +647,18 @@ part_f = Number(
 
 
 def _spectrum(rng: np.random.Generator) -> tuple:
-    p, flat = int(rng.integers(5, 10)), int(rng.integers(2, 5))
-    mu = np.exp(rng.uniform(np.log(0.1), np.log(10), p))
-    kappa = float(rng.uniform(1.3, 3.0) ** rng.choice([-1, 1]))
-    # A radius that even the curved directions alone would exceed, had γ not held them.
-    radius = float(np.sqrt(rng.uniform(0.3, 0.8) * (1 / (kappa * mu[flat:])).sum()))
-    mu[:flat] = 0
-    return torch.from_numpy(rng.permutation(mu)), kappa, radius
+    """A γ far below 1/radius or far above p/radius: a search that starts at wrong ends misses it."""
+    wide = rng.random() < 0.5
+    while True:
+        p, flat = int(rng.integers(5, 10)), int(rng.integers(2, 5))
+        mu = np.exp(rng.uniform(np.log(0.01), np.log(3), p)) * (1 if wide else 1e4)
+        kappa = float(rng.uniform(1.3, 3.0) ** rng.choice([-1, 1]))
+        # A radius that even the curved directions alone would exceed, had γ not held them.
+        radius = float(np.sqrt(rng.uniform(0.3, 0.8) * (1 / (kappa * mu[flat:])).sum()))
+        mu[:flat] = 0
+        gamma = _held(kappa * mu, radius**2)
+        if gamma < 0.45 / radius if wide else gamma > p / radius:
+            return torch.from_numpy(rng.permutation(mu)), kappa, radius
 
 
 def _held(curvature, square):
@@ -671,7 +681,7 @@ part_g = Function(
     "the γ at which the draws keep a root-mean-square distance `radius` from w*",
     truth=lambda eigenvalues, kappa, radius: _held(kappa * eigenvalues.numpy(), radius**2),
     cases=_spectrum,
-    draws=4,
+    draws=12,
     mistakes=[
         Mistake(
             "flat everywhere",

@@ -305,6 +305,7 @@ part_d = Function(
             _filtered(lambda s, e: (1 - np.exp(-e * s)) / s),
             "Digits cancel at tiny σ: 1 − e^(−x) loses x beside 1. Which function gives e^x − 1 "
             "with all digits?",
+            noise=lambda s, e: ((s != 0) & ((e * s).abs() < 1e-9)).numpy(),
         ),
         Mistake(
             "zero at zero",

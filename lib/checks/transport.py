@@ -292,6 +292,11 @@ part_c = Formula(
             "L_k is taken at w = 0, where the draws were. They are at εr now: L_k = l + gεr there.",
         ),
         Mistake(
+            "r for εr",
+            _h * (_r - _epsilon * _g / _h) ** 2 / 2,
+            "The draws are moved by εr, not by r: the whole square has ε² in front.",
+        ),
+        Mistake(
             "influence's sign",
             _epsilon**2 * _h * (_r + _g / _h) ** 2 / 2,
             "Lowest at r = −g/h, the influence. z_k is downweighted: the best shift is minus that.",

@@ -907,6 +907,11 @@ part_e = Formula(
             "Sign flipped: Adam goes along −g/(√v + ϵ).",
         ),
         Mistake(
+            "derivative in g",
+            (_frozen + _through_v) / _g1,
+            "This is the derivative in g. g = βg₁ + g₂, so the chain rule brings another g₁.",
+        ),
+        Mistake(
             "quotient rule's sign",
             _frozen - _through_v,
             "The share through v has the wrong sign: a larger v shortens the step.",
@@ -994,6 +999,11 @@ part_f = Formula(
             "what is kept",
             _frozen,
             "This is what is kept, −η P g₁. What is left out is the rest of part (e).",
+        ),
+        Mistake(
+            "no g",
+            _through_v / _g,
+            "A factor g is missing: P stands before g, and ∂v/∂β has a g of its own.",
         ),
         Mistake(
             "sign",
