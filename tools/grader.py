@@ -13,9 +13,12 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import mutants
+import nbformat
 import numpy as np
 from joblib import Parallel, delayed
 
@@ -70,15 +73,16 @@ def faults(part, variants: dict, seeds: int) -> list[str]:
     return found
 
 
+sys.path.insert(0, str(ROOT / "tests"))  # where the answers are that it is given
+
+
 @cache
 def _variants() -> dict[str, dict]:
-    sys.path.insert(0, str(ROOT / "tests"))
     return importlib.import_module("variants").VARIANTS
 
 
 def strangers() -> list[tuple[str, str, object]]:
     """Part, what is wrong, and the answer, of wrong answers written without a look at the banks."""
-    sys.path.insert(0, str(ROOT / "tests"))
     modules = [importlib.import_module(f"wrong.{bank}") for bank in checks.BANKS]
     return [
         (part, wrong, answer)
@@ -156,7 +160,149 @@ def main() -> None:
 
 def page() -> str:
     """The page, from what was recorded."""
-    raise NotImplementedError
+    graded = json.loads((DATA / "grader.json").read_text("utf-8"))
+    mutated = json.loads((DATA / "mutants.json").read_text("utf-8"))
+    judged = verdicts()
+    said = Counter(row["verdict"] for row in judged.values())
+    odd = importlib.import_module("odd")
+    banks = {path.stem.split("_", 1)[1]: path.stem for path in (ROOT / "exercises").glob("*.ipynb")}
+    rows, total = [], Counter()
+    for bank in checks.BANKS:
+        here = [row for part, row in graded["parts"].items() if part.startswith(f"{bank}.")]
+        own = [row for (part, _), row in judged.items() if part.startswith(f"{bank}.")]
+        counts = Counter(
+            parts=len(here),
+            mistakes=sum(row["mistakes"] for row in here),
+            variants=sum(row["variants"] for row in here),
+            faults=sum(len(row["faults"]) for row in here),
+            mutants=mutated["exercises"][banks[bank]]["mutants"],
+            passed=mutated["exercises"][banks[bank]]["passed"],
+            named=mutated["exercises"][banks[bank]]["named"],
+            right=sum(row["verdict"] == "right" for row in own),
+            judged=len(own),
+        )
+        total += counts
+        rows.append(_row(f"[{_title(banks[bank])}](../solutions/{banks[bank]}.ipynb)", counts))
+    rows.append(_row("**all**", total))
+    survivors = "".join(
+        f"| `{row['line']}` | `{row['becomes']}` | {row['why']} |\n".replace("\\", "\\\\")
+        for row in mutants.recorded()
+    )
+    share = {
+        verdict: f"{said[verdict] / said.total():.1%}".replace("%", " %") for verdict in VERDICTS
+    }
+    return PAGE.format(
+        seeds=graded["seeds"],
+        mutant_seeds=mutated["seeds"],
+        mistakes=total["mistakes"],
+        unnamed=_count(total["faults"]),
+        mutants=f"{total['mutants']:,}".replace(",", " "),
+        passed=total["passed"],
+        named=f"{total['named'] / (total['mutants'] - total['passed']):.0%}".replace("%", " %"),
+        variants=f"{total['variants']:,}".replace(",", " "),
+        judged=said.total(),
+        **{verdict: said[verdict] for verdict in VERDICTS},
+        **{f"share_{verdict}": share[verdict] for verdict in VERDICTS},
+        odd=len(odd.VALUES) + len(odd.FUNCTIONS) + 1,
+        median=round(1000 * graded["seconds"]["median"]),
+        soon=f"{graded['seconds']['share in 0.3']:.1%}".replace("%", " %"),
+        slowest=graded["seconds"]["slowest"],
+        checks=graded["seconds"]["checks"],
+        rows="".join(rows),
+        survivors=survivors,
+    )
+
+
+def _count(number: int) -> str:
+    return "none" if number == 0 else str(number)
+
+
+def _title(name: str) -> str:
+    first = nbformat.read(ROOT / f"solutions/{name}.ipynb", 4).cells[0].source
+    return first.splitlines()[0].removeprefix("# ").split(":")[0]
+
+
+def _row(name: str, c: Counter) -> str:
+    cells = (
+        c["parts"],
+        c["mistakes"],
+        f"{c['mutants'] - c['passed']} + {c['passed']}",
+        c["variants"],
+        f"{c['right']} of {c['judged']}",
+    )
+    return f"| {name} | {' | '.join(map(str, cells))} |\n"
+
+
+PAGE = """\
+# How good is the grader?
+
+A tick is worth what the check behind it is worth. So the checks are graded too, on answers whose worth is known. The
+figures below come from three commands, given at the end, and tests hold the book to them.
+
+## Does it catch mistakes?
+
+Each part has a list of wrong answers that people give, with a first line for each. There are {mistakes} of them. Given
+to the grader on {seeds} draws of its random cases, they are all caught, and called by their own name; the exceptions,
+of both this test and the next but one, number {unnamed}.
+
+A list catches what its author thought of. *Mutants* are made without thinking: take a worked solution and change one
+operator, sign, constant, index, axis, term or pair of arguments. That gives {mutants} programs. The grader passes
+{passed}, on each of {mutant_seeds} draws, and is right to: a matrix that is symmetric may be transposed, a search may
+start from another place. Here they are, with the reason for each.
+
+:::{{dropdown}} The {passed} mutants that are no mistakes
+| line | becomes | why it is no mistake |
+|---|---|---|
+{survivors}:::
+
+## Does it accept what is right?
+
+{variants} correct answers, ten or more for every function and formula, are written in as many ways as we could find:
+loops and einsum, inverses and solves, derivatives by hand and by machine, lists and tensors, other libraries. On the
+same {seeds} draws none is rejected.
+
+## Does it say the right thing?
+
+This is harder to know, since the author of a list finds its mistakes easy to recognise. So {judged} wrong answers,
+three to a part, were written separately, from the chapters and exercises alone and without a look at the lists; each
+came with a sentence on what is wrong with it. Then the first line of the grader was compared with that sentence.
+
+| the first line | answers | |
+|---|---|---|
+| names the mistake, or what it comes to | {right} | {share_right} |
+| leaves it open: says where the answer differs, and no more | {open} | {share_open} |
+| claims a mistake that was not made | {misleading} | {share_misleading} |
+
+What it left open then has been given a name since, where there is one; the table stays as it was. It flatters the
+grader a little: those who wrote the answers had read the same warnings in the text that the lists are made from. Of the
+mutants, which nobody would hand in, {named} get a name and the others are shown the smallest case they fail on.
+
+## And nonsense?
+
+Every part was handed {odd} things that nobody asks for: nothing, words, NaN, an array of a million zeros, a module, an
+object that raises at every touch; functions that recurse, exit, print, sleep for an hour, loop for ever or spoil their
+arguments. Each gets one of the three outcomes and a first line that can be read. What runs longer than five seconds is
+stopped, as far as Python can stop it.
+
+## How long does it take?
+
+Of {checks} answers, right and wrong, on cases never drawn before, {soon} were graded within 0.3 seconds on one core; the
+median is {median} ms, the slowest {slowest} s. That one trains a model first, once a session.
+
+## Exercise by exercise
+
+| exercise | parts | named mistakes | mutants: caught + no mistake | correct variants | strangers' mistakes named |
+|---|--:|--:|--:|--:|--:|
+{rows}
+A reader whose right answer is rejected, or whose wrong one passes, has found what all this has missed. Please tell us:
+at the foot of each page there is a link for it.
+
+```
+.venv/bin/python tools/mutants.py --seeds 200
+.venv/bin/python tools/grader.py --measure --seeds 200
+.venv/bin/python -m pytest tests/test_checks.py tests/test_mutants.py tests/test_strangers.py tests/test_fuzz.py
+```
+"""  # noqa: E501
 
 
 if __name__ == "__main__":

@@ -147,21 +147,6 @@ part_b = Function(
             "Too large by exactly n: H here is the Hessian of the summed loss.",
         ),
         Mistake(
-            "solved twice",
-            _linear(lambda g, h, l2, w: -_solved(_solved(g, h, l2), h, l2)),
-            "The inverse Hessian stands here twice: it belongs to ∇L_i or to ∇φ, not to both.",
-        ),
-        Mistake(
-            "difference of φ",
-            lambda o, w, phi: (
-                vmap(phi)(
-                    w + torch.from_numpy(_linear(lambda g, h, l2, w: _solved(g, h, l2))(o, w))
-                )
-                - phi(w)
-            ),
-            "φ(w + ∂w) − φ(w) takes a whole step along the derivative. The slope is ∇φ·∂w.",
-        ),
-        Mistake(
             "leave-one-out, sign",
             lambda *args: -_deleted(*args),
             "This is minus the whole effect of deleting z_i, all orders of it. Influence is the "
@@ -232,6 +217,21 @@ part_c = Function(
             _linear(lambda g, h, l2, w: g),
             "The plain dot product of "
             "two gradients: the inverse Hessian between them is missing, and a minus.",
+        ),
+        Mistake(
+            "solved twice",
+            _linear(lambda g, h, l2, w: -_solved(_solved(g, h, l2), h, l2)),
+            "The inverse Hessian stands here twice: it belongs to ∇L_i or to ∇φ, not to both.",
+        ),
+        Mistake(
+            "difference of φ",
+            lambda o, w, phi: (
+                vmap(phi)(
+                    w + torch.from_numpy(_linear(lambda g, h, l2, w: _solved(g, h, l2))(o, w))
+                )
+                - phi(w)
+            ),
+            "φ(w + ∂w) − φ(w) takes a whole step along the derivative. The slope is ∇φ·∂w.",
         ),
         Mistake(
             "leave-one-out, sign",

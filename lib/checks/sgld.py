@@ -647,7 +647,7 @@ part_f = Number(
 
 
 def _spectrum(rng: np.random.Generator) -> tuple:
-    """A γ far below 1/radius or far above p/radius: a search that starts at wrong ends misses it."""
+    """A γ far below 1/radius or above p/radius: a search between wrong ends misses it."""
     wide = rng.random() < 0.5
     while True:
         p, flat = int(rng.integers(5, 10)), int(rng.integers(2, 5))
