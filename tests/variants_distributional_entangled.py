@@ -913,10 +913,10 @@ def second_refitted(margins, rho, w, query):
     def differences(h):
         out = np.zeros((n, n))
         for i in range(n):
-            for j in range(n):
+            for j in range(i + 1):
                 a, b = h * np.eye(n)[i], h * np.eye(n)[j]
                 corners = phi(1 + a + b) - phi(1 + a - b) - phi(1 - a + b) + phi(1 - a - b)
-                out[i, j] = corners / (4 * h**2)
+                out[i, j] = out[j, i] = corners / (4 * h**2)
         return out
 
     h = 8e-3

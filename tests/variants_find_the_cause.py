@@ -161,7 +161,7 @@ def score_conjugate_gradients(objective, w, phi, effort):
 
     p = len(w)
     operator = scipy.sparse.linalg.LinearOperator((p, p), matvec=damped, dtype=float)
-    found, _ = scipy.sparse.linalg.cg(operator, grad(phi)(w).numpy(), rtol=1e-12, maxiter=100 * p)
+    found, _ = scipy.sparse.linalg.cg(operator, grad(phi)(w).numpy(), rtol=1e-8, maxiter=100 * p)
     return -gradients(objective, w).numpy() @ found
 
 
