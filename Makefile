@@ -5,6 +5,7 @@
 # make lab    JupyterLab on the exercises
 # make grade SUBMISSIONS=folder   scores and feedback for a class (book/teaching.md)
 # make comparison   the table of chapter 5, from nothing (a quarter of an hour)
+# make grader       how good the grader is, from nothing (half an hour)
 # make bench        this book's functions beside other libraries (a quarter of an hour, own environments)
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,7 +13,7 @@ READY := .venv/.ready
 # One thread per process: stored outputs, and the runs they are compared with, then agree on any machine.
 export OMP_NUM_THREADS := 1
 
-.PHONY: book pdf test lighthouse lab grade comparison bench exercises notebooks clean
+.PHONY: book pdf test lighthouse lab grade grader comparison bench exercises notebooks clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -n --keep-going -q
@@ -38,6 +39,10 @@ grade: $(READY)
 
 comparison: $(READY)
 	$(BIN)/python tools/comparison.py
+
+grader: $(READY)
+	$(BIN)/python tools/mutants.py --seeds 200
+	$(BIN)/python tools/grader.py --measure --seeds 200
 
 bench: benchmarks/.venv/.ready # other libraries on the same task
 	cd benchmarks && .venv/bin/python run.py && .venv/bin/python report.py

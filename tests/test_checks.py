@@ -2,7 +2,8 @@
 
 import itertools
 import textwrap
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import grader
 import numpy as np
@@ -396,6 +397,55 @@ def test_other_ratios_are_not_guessed():
     assert SCALED(lambda x, a: 0 * x).diagnosis == "unknown"
 
 
+def test_an_answer_that_blows_up_is_told_so():
+    assert SCALED(lambda x, a: 1e9 * a * x).diagnosis == "huge"
+    # What is far too large in some cases only has another reason.
+    assert SCALED(lambda x, a: a * x * (1e9 if len(x) < 6 else 1.5), seed=0).diagnosis == "unknown"
+
+
+def test_rounding_noise_is_not_compared():
+    tiny = Function(
+        "toy.part_b",
+        "(1 − e^(−x))/x",
+        truth=lambda x: -torch.expm1(-x) / x,
+        cases=lambda rng: (torch.from_numpy(rng.uniform([1, 1e-18], [2, 1e-17])),),
+        mistakes=[
+            Mistake(
+                "cancellation",
+                lambda x: (1 - torch.exp(-x)) / x,
+                "Digits cancel.",
+                noise=lambda x: (x < 1e-9).numpy(),
+            )
+        ],
+        hints=["expm1", "expm1"],
+    )
+    assert tiny(lambda x: -torch.expm1(-x) / x)
+    for cancels in (lambda x: (1 - torch.exp(-x)) / x, lambda x: (1 - 1 / torch.exp(x)) / x):
+        assert tiny(cancels).diagnosis == "cancellation"
+    assert tiny(lambda x: 2 * (1 - torch.exp(-x)) / x).diagnosis == "unknown"
+
+
+@dataclass(frozen=True)
+class _Keeps:
+    x: torch.Tensor
+
+    @cached_property
+    def twice(self):
+        return 2 * self.x
+
+
+def test_what_an_argument_computes_about_itself_is_no_change():
+    doubled = Function(
+        "toy.part_c",
+        "twice x",
+        truth=lambda k: 2 * k.x,
+        cases=lambda rng: (_Keeps(torch.from_numpy(rng.uniform(1, 2, 3))),),
+        n=lambda args: 3,
+        hints=["twice", "twice"],
+    )
+    assert doubled(lambda k: k.twice)
+
+
 def test_a_claim_must_hold_on_every_failing_case():
     def partly(wrong, rest):
         return SCALED(lambda x, a: wrong(x, a) if len(x) < 6 else rest(x, a), seed=0)
@@ -498,6 +548,13 @@ def test_unknown_symbols():
     result = MEAN(_x * _y / (_n + 1) + sp.Symbol("alpha"))
     assert result.diagnosis == "symbols"
     assert result.says == "Not a symbol of this part: alpha, y. It speaks of x, n."
+
+
+def test_a_symbol_that_drops_out_does_no_harm():
+    part = checks.parts("transport")["part_b"]
+    kappa = sp.Symbol("kappa")
+    assert part((kappa * part.truth + kappa) / kappa - 1)
+    assert part(part.truth * kappa).diagnosis == "symbols"
 
 
 def test_symbols_are_matched_by_name():

@@ -128,7 +128,11 @@ def _seconds(answers: list[tuple]) -> list[float]:
 def measure(seeds: int, jobs: int) -> dict:
     """All that grader.json holds."""
     graded = dict(
-        zip(parts(), Parallel(jobs)(delayed(_graded)(p, seeds) for p in parts()), strict=True)
+        zip(
+            parts(),
+            Parallel(jobs, backend="multiprocessing")(delayed(_graded)(p, seeds) for p in parts()),
+            strict=True,
+        )
     )
     known = parts()
     right = [(known[p], answer) for p in known for answer in list(_variants()[p].values())[:3]]
@@ -237,7 +241,7 @@ PAGE = """\
 # How good is the grader?
 
 A tick is worth what the check behind it is worth. So the checks are graded too, on answers whose worth is known. The
-figures below come from three commands, given at the end, and tests hold the book to them.
+figures below come from one command, given at the end, and tests hold the book to them.
 
 ## Does it catch mistakes?
 
@@ -298,8 +302,7 @@ A reader whose right answer is rejected, or whose wrong one passes, has found wh
 at the foot of each page there is a link for it.
 
 ```
-.venv/bin/python tools/mutants.py --seeds 200
-.venv/bin/python tools/grader.py --measure --seeds 200
+make grader
 .venv/bin/python -m pytest tests/test_checks.py tests/test_mutants.py tests/test_strangers.py tests/test_fuzz.py
 ```
 """  # noqa: E501

@@ -199,7 +199,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args()
     names = asked.exercise or [path.stem for path in sorted((ROOT / "exercises").glob("*.ipynb"))]
-    found = Parallel(asked.jobs)(delayed(grade_mutants)(name, asked.seeds) for name in names)
+    found = Parallel(asked.jobs, backend="multiprocessing")(
+        delayed(grade_mutants)(name, asked.seeds) for name in names
+    )
     survivors = [row for rows in found for row in rows if row["passed"]]
     print(f"{sum(map(len, found))} mutants, {len(survivors)} passed at some seed")
     for row in survivors:
