@@ -18,7 +18,8 @@ SCROLL = """async () => {
     scrollTo(0, y);
     await new Promise((done) => setTimeout(done, 60));
   }
-  scrollTo(0, 0);
+  scrollTo({ top: 0, behavior: "instant" });
+  await new Promise((done) => setTimeout(done, 400));
 }"""
 
 
