@@ -67,10 +67,17 @@ def level_curves(
         level = ordered[(ordered.cumsum(0) < share).sum()].item()
         for curve in contours.lines(level):
             if len(curve) > 8:  # a speck of a few vertices is not worth its bytes
-                thin = curve[: -1 : max(1, len(curve) // 40)]
-                closed = np.vstack([thin, thin[:1]])
-                marks.append(line(*closed.T, role, "" if marks else label, dashed))
+                marks.append(line(*_thinned(curve).T, role, "" if marks else label, dashed))
     return marks
+
+
+def _thinned(curve: np.ndarray, count: int = 40) -> np.ndarray:
+    """At most `count` + 1 vertices of a curve, closer together where it bends."""
+    steps = np.diff(curve / np.ptp(curve, axis=0), axis=0)
+    length = np.hypot(*steps.T)
+    bend = np.append(np.abs(np.diff(np.unwrap(np.arctan2(*steps.T)))), 0)
+    way = np.append(0, np.cumsum(length / length.sum() + bend / bend.sum()))
+    return curve[np.unique(np.searchsorted(way, np.linspace(0, way[-1], count + 1) - 1e-9))]
 
 
 def area(x, y, role: str = "a", label: str = "") -> dict:

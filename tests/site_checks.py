@@ -208,7 +208,7 @@ def faults_of_page(browser, url: str, site: str, *, folder: Path | None = None) 
         in_colour = _faults_of_access(page, runOnly=rules)
         faults += [f"dark: {fault}" for fault in in_colour]
         _show(page, "light")
-        faults += _faults_of_access(page)
+        faults += _faults_of_access(page, rules={"target-size": {"enabled": True}})
     context.close()
     return faults
 

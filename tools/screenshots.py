@@ -12,6 +12,16 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
 
+# What the page draws only near the reader is drawn on the way down.
+SCROLL = """async () => {
+  for (let y = 0; y < document.body.scrollHeight; y += 600) {
+    scrollTo(0, y);
+    await new Promise((done) => setTimeout(done, 60));
+  }
+  scrollTo({ top: 0, behavior: "instant" });
+  await new Promise((done) => setTimeout(done, 400));
+}"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -37,6 +47,7 @@ def main() -> None:
                     page.goto(f"{(SITE / name).as_uri()}.html")
                     page.evaluate("document.fonts.ready.then(() => true)")
                     page.wait_for_timeout(400)  # the sidebar slides in
+                    page.evaluate(SCROLL)
                     target = arguments.folder / f"{name.replace('/', '-')}-{width}-{theme}.png"
                     page.screenshot(path=target, full_page=True)
                     print(target)

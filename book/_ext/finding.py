@@ -62,6 +62,23 @@ def known_as(env, label: str) -> str:
     return f"Equation ({'.'.join(map(str, numbers))})"
 
 
+def typeset(text: str, name) -> str:
+    """What a check printed as plain text, with indices, powers of ten and equations' numbers."""
+    text = re.sub(r"\((eq-[\w-]+)\)", lambda m: name(m[1]).removeprefix("Equation "), text)
+    text = re.sub(r"(?<![^\W_])([^\W\d_]\u0304?)_([A-Za-z0-9]{1,3})(?![A-Za-z0-9_])", INDEX, text)
+    text = re.sub(r"\^\(([^()]+)\)|\^([\d.]+)", lambda m: f"<sup>{m[1] or m[2]}</sup>", text)
+    text = re.sub(r"\b([\d.]+)e-0*(\d+)", lambda m: _power(*m.groups()), text)
+    return re.sub(r"(\d) %", r"\1&nbsp;%", text)
+
+
+INDEX = r"\1<sub>\2</sub>"
+
+
+def _power(factor: str, exponent: str) -> str:
+    front = "" if factor == "1" else f"{factor}\u2009·\u2009"
+    return f'<span class="unbroken">{front}10<sup>−{exponent}</sup></span>'
+
+
 def tie_to_ledger(body: str, ledger: str, reported, name) -> str:
     """Give the line of a check the name of what holds, and links to its row and to the form."""
 
@@ -69,7 +86,7 @@ def tie_to_ledger(body: str, ledger: str, reported, name) -> str:
         link, label, rest = found.groups()
         known = name(label)
         return (
-            f'<div class="holds" id="check-{label}">✓ {link}{known}</a> {rest}'
+            f'<div class="holds" id="check-{label}">✓ {link}{known}</a> {typeset(rest, name)}'
             ' <span class="holds-links">'
             f'<a href="{ledger}#ledger-{label}"'
             f' aria-label="{known} in the ledger">ledger</a> '
