@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from lib.checks import BANKS, Progress, parts, record
-from lib.checks.engine import MARKS, PASSED
 
 _EXERCISES = Path(__file__).resolve().parents[2] / "exercises"
 _ASKED = re.compile(r"^\s*(?:if )?(\w+)\.(part_\w+)\(", re.MULTILINE)
@@ -39,6 +38,8 @@ def verdicts(path: Path) -> dict[str, str]:
         cells = json.loads(path.read_text("utf-8"))["cells"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected a notebook in Jupyter's format") from error
+    from lib.checks.engine import MARKS  # here, as it imports torch, which takes seconds
+
     found = {}
     for cell in cells:
         if cell["cell_type"] != "code":
@@ -62,6 +63,8 @@ def verdicts(path: Path) -> dict[str, str]:
 def report(path: Path) -> str:
     """What a saved notebook shows, a line for each part."""
     found = verdicts(path)
+    from lib.checks.engine import MARKS, PASSED
+
     if not found:
         return f"{path.name}: no checks in it"
     done = sum(says.startswith(MARKS[PASSED]) for says in found.values())
