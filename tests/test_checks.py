@@ -13,7 +13,7 @@ import torch
 from variants import VARIANTS
 
 from lib import checks
-from lib.checks import record
+from lib.checks import engine, record
 from lib.checks.engine import (
     EMPTY,
     PASSED,
@@ -677,6 +677,22 @@ def test_hints_go_on_to_the_last(capsys):
             SCALED.hint(number)
 
 
+@each(PARTS)
+def test_a_solution_is_shown_with_its_reason_and_counted(part, capsys):
+    part.solution()
+    shown = capsys.readouterr().out
+    assert "SOLUTION" not in shown and " = None" not in shown
+    assert len(shown.split("**")) > 2 or "\n\n" in shown.strip()
+    part.solution()
+    assert record.read()["solutions"] == [part.id]
+
+
+def test_without_the_notebooks_a_solution_is_on_its_page(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "_SOLUTIONS", tmp_path)
+    checks.parts("leverage")["part_a"].solution()
+    assert "on the exercise's page" in capsys.readouterr().out
+
+
 def test_progress_is_kept(progress_file):
     part = checks.parts("curvature")["part_e"]
     before = checks.progress()
@@ -705,6 +721,7 @@ def test_progress_is_kept(progress_file):
         b"\xff\xfe",
         b'{"passed": 3, "hints": []}',
         b'{"passed": [[], 1], "hints": {"toy.part_a": "x"}}',
+        b'{"solutions": {"toy.part_a": 1}}',
     ],
 )
 def test_a_corrupt_record_is_replaced(content, progress_file):
@@ -712,7 +729,11 @@ def test_a_corrupt_record_is_replaced(content, progress_file):
     assert repr(checks.progress())
     SCALED.hint()
     assert SCALED(lambda x, a: a * x)
-    assert record.read() == {"passed": ["toy.part_a"], "hints": {"toy.part_a": 1}}
+    assert record.read() == {
+        "passed": ["toy.part_a"],
+        "hints": {"toy.part_a": 1},
+        "solutions": [],
+    }
 
 
 def test_an_unwritable_folder(tmp_path, monkeypatch, capsys):

@@ -44,7 +44,7 @@ def test_hints_are_counted(capsys):
     leverage.part_a.hint()
     leverage.part_b.hint()
     __main__.main([])
-    assert "Hints seen: 3\n" in capsys.readouterr().out
+    assert "Hints seen: 3, solutions: 0\n" in capsys.readouterr().out
 
 
 def saved(path, *cells):
@@ -87,7 +87,11 @@ def test_export_and_reset(tmp_path):
     record.passed("leverage.part_a")
     target = tmp_path / "mine.json"
     assert "Written to" in said("--export", target)
-    assert json.loads(target.read_text("utf-8")) == {"hints": {}, "passed": ["leverage.part_a"]}
+    assert json.loads(target.read_text("utf-8")) == {
+        "hints": {},
+        "passed": ["leverage.part_a"],
+        "solutions": [],
+    }
     assert "Forgotten" in said("--reset")
     assert record.read()["passed"] == []
 

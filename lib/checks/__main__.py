@@ -97,9 +97,10 @@ def main(arguments: list[str] | None = None) -> None:
         asked.export.write_text(json.dumps(record.read(), indent=1, sort_keys=True) + "\n", "utf-8")
         print(f"Written to {asked.export}")
     else:
-        seen = sum(record.read()["hints"].values())
+        seen = record.read()
         print(Progress(BANKS))
-        print(f"Hints seen: {seen}")
+        hints = sum(seen["hints"].values())
+        print(f"Hints seen: {hints}, solutions: {len(seen['solutions'])}")
         print(next_part())
 
 

@@ -5,6 +5,8 @@ error. A specific claim is made only if it holds on every case that failed.
 """
 
 import inspect
+import json
+import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -12,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import sympy as sp
@@ -118,12 +121,38 @@ class _Exercise:
         record.saw_hint(self.id, number)
         print(f"Hint {number} of {len(self.hints)}: {self.hints[number - 1]}")
 
+    def solution(self) -> None:
+        """Print the worked solution and its reason, or where they are; counted, as hints are."""
+        record.saw_solution(self.id)
+        print(_worked(*self.id.split(".")))
+
     def _passed(self) -> Result:
         record.passed(self.id)
         return Result(PASSED, f"Passed: {self.asks}.")
 
     def _empty(self, more: str = "") -> Result:
         return Result(EMPTY, f"Not attempted yet: {self.asks}. For a nudge: {self.id}.hint()", more)
+
+
+_SOLUTIONS = Path(__file__).resolve().parents[2] / "solutions"
+
+
+def _worked(bank: str, part: str) -> str:
+    """The solution's cell above the check of a part, and what is said below it."""
+    found = sorted(_SOLUTIONS.glob(f"[0-9][0-9]_{bank}.ipynb"))
+    if not found:
+        return "The worked solution stands on the exercise's page in the book, below the hints."
+    cells = json.loads(found[0].read_text("utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    at = next(k for k, source in enumerate(sources) if source.startswith(f"{bank}.{part}("))
+    answer = next(source for source in sources[at::-1] if "### BEGIN SOLUTION" in source)
+    told = [re.sub(r"^(\w+ = None\n)? *### (BEGIN|END) SOLUTION\n?", "", answer, flags=re.M)]
+    for cell, source in zip(cells[at + 1 :], sources[at + 1 :], strict=True):
+        if source.startswith("## "):
+            break
+        only_here = "solution-only" in cell["metadata"].get("tags", ())
+        told += [source] * (only_here and cell["cell_type"] == "markdown")
+    return "\n".join(told)
 
 
 def _is_empty(answer) -> bool:

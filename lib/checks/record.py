@@ -1,4 +1,4 @@
-"""What has been passed and which hints were seen, in one small local file.
+"""What has been passed, and which hints and solutions were seen, in one small local file.
 
 The file is `.progress.json` beside the exercises, or where ATTRIBUTION_PROGRESS points.
 """
@@ -22,21 +22,28 @@ _unsaved: dict[Path, dict] = {}
 
 
 def read() -> dict:
-    """The record: {"passed": [part ids], "hints": {part id: count}}, without damaged entries."""
+    """The record, without damaged entries.
+
+    {"passed": [part ids], "hints": {part id: count}, "solutions": [part ids]}
+    """
     if _path() in _unsaved:
         return _unsaved[_path()]
     try:
         stored = json.loads(_path().read_text())
     except (OSError, ValueError):
         stored = {}
-    passed, hints = (
-        stored.get(k) if isinstance(stored, dict) else None for k in ("passed", "hints")
-    )
+    stored = stored if isinstance(stored, dict) else {}
+    listed = {
+        name: [p for p in stored[name] if isinstance(p, str)]
+        for name in ("passed", "solutions")
+        if isinstance(stored.get(name), list)
+    }
+    hints = stored.get("hints")
+    counted = hints.items() if isinstance(hints, dict) else ()
     return {
-        "passed": [p for p in passed if isinstance(p, str)] if isinstance(passed, list) else [],
-        "hints": {p: n for p, n in hints.items() if isinstance(n, int)}
-        if isinstance(hints, dict)
-        else {},
+        "passed": listed.get("passed", []),
+        "hints": {p: n for p, n in counted if isinstance(n, int)},
+        "solutions": listed.get("solutions", []),
     }
 
 
@@ -75,12 +82,21 @@ def _change(how: Callable[[dict], bool]) -> None:
 
 def passed(part: str) -> None:
     """Record that a part was passed."""
-    if part in read()["passed"]:
+    _list(part, "passed")
+
+
+def saw_solution(part: str) -> None:
+    """Record that the worked solution of a part was shown."""
+    _list(part, "solutions")
+
+
+def _list(part: str, name: str) -> None:
+    if part in read()[name]:
         return  # most checks repeat one: nothing to wait or write for
 
     def how(stored):
-        new = part not in stored["passed"]
-        stored["passed"] += [part] * new
+        new = part not in stored[name]
+        stored[name] += [part] * new
         return new
 
     _change(how)
