@@ -1441,7 +1441,7 @@ def _attribution(rng: np.random.Generator) -> tuple:
     Of those that are gone half stand out, and half are at the bottom.
     """
     n, k, times = int(rng.integers(18, 24)), int(rng.integers(2, 4)), int(rng.integers(4, 6))
-    top = 1.9 if rng.random() < 0.6 else 0.3  # then one alone is positive at the start
+    top = 1.9 if rng.random() < 0.75 else 0.3  # then one alone is positive at the start
     base = torch.from_numpy(rng.permutation(np.linspace(top - 3.6, top, n)))
     mix = normal(rng, n, n) * 0.5
     far = torch.from_numpy(rng.uniform(3, 5, n) * rng.permutation(np.arange(n) % 2 * 2 - 1))
@@ -1544,7 +1544,7 @@ part_h = Function(
     "the data weights after each round of attributing, removing and attributing anew",
     truth=_in_plain_lists,
     cases=_attribution,
-    draws=20,
+    draws=24,
     n=lambda args: args[1],
     mistakes=[
         Mistake(

@@ -33,15 +33,16 @@ from lib.training import constant
 
 
 def _last_layer(rng: np.random.Generator) -> tuple:
-    """Labels of every kind: some are the query's, some are not."""
+    """Labels of every kind: some are the query's, some are not; and the query is not certain."""
     while True:
         n, width, classes = rng.choice([3, 4, 5, 6], 3, replace=False).tolist()
-        if width + 1 not in (n, classes):
-            break
-    label = int(rng.integers(classes))
-    y = np.concatenate([[label, (label + 1) % classes], rng.integers(0, classes, n - 2)])
-    weight, a, query = normal(rng, classes, width + 1), normal(rng, n, width), normal(rng, width)
-    return weight, a, torch.from_numpy(rng.permutation(y)), query, label
+        label = int(rng.integers(classes))
+        y = np.concatenate([[label, (label + 1) % classes], rng.integers(0, classes, n - 2)])
+        weight, a = normal(rng, classes, width + 1), normal(rng, n, width)
+        query = normal(rng, width)
+        certain = (weight[:, :-1] @ query + weight[:, -1]).softmax(0)[label] > 0.9
+        if width + 1 not in (n, classes) and not certain:
+            return weight, a, torch.from_numpy(rng.permutation(y)), query, label
 
 
 def _by_autograd(weight, a, y, query, label):
