@@ -190,7 +190,8 @@ def page() -> str:
     reasons = dict.fromkeys((row["line"], row["becomes"], row["why"]) for row in mutants.recorded())
     survivors = "".join(f"| `{line}` | `{becomes}` | {why} |\n" for line, becomes, why in reasons)
     share = {
-        verdict: f"{said[verdict] / said.total():.1%}".replace("%", " %") for verdict in VERDICTS
+        verdict: f"{said[verdict] / said.total():.1%}".replace("%", "\u00a0%")
+        for verdict in VERDICTS
     }
     return PAGE.format(
         seeds=graded["seeds"],
@@ -198,14 +199,16 @@ def page() -> str:
         mistakes=total["mistakes"],
         mutants=total["mutants"],
         passed=total["passed"],
-        named=f"{total['named'] / (total['mutants'] - total['passed']):.0%}".replace("%", " %"),
+        named=f"{total['named'] / (total['mutants'] - total['passed']):.0%}".replace(
+            "%", "\u00a0%"
+        ),
         variants=total["variants"],
         judged=said.total(),
         **{verdict: said[verdict] for verdict in VERDICTS},
         **{f"share_{verdict}": share[verdict] for verdict in VERDICTS},
         odd=len(odd.VALUES) + len(odd.FUNCTIONS) + 1,
         median=round(1000 * graded["seconds"]["median"]),
-        soon=f"{graded['seconds']['share in 0.3']:.1%}".replace("%", " %"),
+        soon=f"{graded['seconds']['share in 0.3']:.1%}".replace("%", "\u00a0%"),
         slowest=graded["seconds"]["slowest"],
         checks=graded["seconds"]["checks"],
         rows="".join(rows),
@@ -222,9 +225,9 @@ def _row(name: str, c: Counter) -> str:
     cells = (
         c["parts"],
         c["mistakes"],
-        f"{c['mutants'] - c['passed']} + {c['passed']}",
+        f"{c['mutants'] - c['passed']}\u00a0+\u00a0{c['passed']}",
         c["variants"],
-        f"{c['right']} of {c['judged']}",
+        f"{c['right']}\u00a0of\u00a0{c['judged']}",
     )
     return f"| {name} | {' | '.join(map(str, cells))} |\n"
 
@@ -262,8 +265,8 @@ This is harder to know, since the author of a list finds its mistakes easy to re
 three to a part, were written separately, from the chapters and exercises alone and without a look at the lists; each
 came with a sentence on what is wrong with it. Then the first line of the grader was compared with that sentence.
 
-| the first line | answers | |
-|---|---|---|
+| the first line | answers | share |
+|---|--:|--:|
 | names the mistake, or what it comes to | {right} | {share_right} |
 | leaves it open: says where the answer differs, and no more | {open} | {share_open} |
 | claims a mistake that was not made | {misleading} | {share_misleading} |
@@ -282,7 +285,7 @@ stopped, as far as Python can stop it.
 ## How long does it take?
 
 Of {checks} answers, right and wrong, on cases never drawn before, {soon} were graded within 0.3 seconds on one core; the
-median is {median} ms, the slowest {slowest} s. That one trains a model first, once a session.
+median is {median} ms, the slowest {slowest} s.
 
 ## Exercise by exercise
 
