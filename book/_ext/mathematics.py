@@ -30,6 +30,8 @@ LETTERS = {
     "MathJax_Math-Italic": "TEX-I",
 }
 """Fonts, and what in a page shows that it needs them."""
+ZERO = 0xEFFC
+"""The one character of MathJax_Zero, which no formula shows: browsers refuse a font without any."""
 FIRST_STYLE = '<link rel="stylesheet"'
 
 log = logging.getLogger(__name__)
@@ -124,6 +126,7 @@ def typeset_pages(app, exception):
         for content in re.findall(r'content: "([^"]*)"', css)
         for code, itself in GLYPH.findall(content)
     }
+    shown.add(ZERO)
     for name, source in package().items():
         if name.startswith(FONTS):
             cut(source, out / "_static" / "mathjax" / name, shown)
