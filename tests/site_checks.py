@@ -177,7 +177,7 @@ def faults_of_page(browser, url: str, site: str, *, folder: Path | None = None) 
         faults.append(f"script: {error}")
 
     def on_console(line):
-        if line.type == "error":
+        if line.type in ("error", "warning"):  # a font that cannot be read is only a warning
             faults.append(f"console: {line.text}")
 
     page.on("pageerror", on_script_error)

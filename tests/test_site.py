@@ -50,6 +50,7 @@ def test_only_the_exercises_are_published_as_notebooks(site):
         assert path.read_text("utf-8") == (ROOT / "exercises" / path.name).read_text("utf-8")
 
 
+UNREADABLE = "@font-face { font-family: F; src: url(data:font/woff,no) }"
 GOOD_PAGE = """<!doctype html><html lang="en"><head><title>A page</title></head><body>
 <main><article><h1 id="top">A page</h1><p>Some text.</p>
 <img alt="A dot" src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E">
@@ -85,6 +86,10 @@ xmlns='http://www.w3.org/2000/svg' width='600' height='600'/%3E">"""
         ),
         (("<p>", "<script>nothing()</script><p>"), "script: "),
         (("<p>", "<script>console.error('oh')</script><p>"), "console: oh"),
+        (
+            ("<p>", f"<style>{UNREADABLE}</style><p style='font: 1em F'>"),
+            "console: Failed to decode",
+        ),
         (("show();", "show(); dark.onchange = () => nothing();"), "script: "),
     ],
 )
