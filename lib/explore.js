@@ -16,6 +16,10 @@
     return node;
   };
 
+  const within = (box, x, y) => // the panel, its edges included
+    Math.abs(x - box.x - box.width / 2) <= box.width / 2 + 0.5
+    && Math.abs(y - box.y - box.height / 2) <= box.height / 2 + 0.5;
+
   const ticks = ([low, high], most) => {
     const raw = (high - low) / most, power = 10 ** Math.floor(Math.log10(raw));
     const steps = [0.2, 0.5, 1, 2, 5, 10].map((k) => k * power);
@@ -57,13 +61,13 @@
     let scales = [], quiet;
 
     // What is grabbed stays while the picture under it is redrawn: a touch ends with its target.
-    const svg = make("svg", { role: "img", "aria-label": spec.alt });
+    const svg = make("svg", {});
     const overlay = make("g", { class: "overlay" }, svg);
     const reaches = draggable.map(() => make("rect", { class: "reach" }, overlay));
     const cues = draggable.map((k) => {
       const cue = make("g", { class: "cue" }, overlay);
       for (const turn of { x: [0, 180], y: [90, 270], xy: [0, 90, 180, 270] }[spec.controls[k].drag]) {
-        make("path", { d: "M13,-4.5L19,0L13,4.5", transform: `rotate(${turn})` }, cue);
+        make("path", { d: "M13,-4.5L19,0L13,4.5", transform: `rotate(${turn})`, "data-turn": turn }, cue);
       }
       return cue;
     });
@@ -123,16 +127,24 @@
       set(svg, { width, height, viewBox: `0 0 ${width} ${height.toFixed(1)}` });
       const picture = make("g", {});
       scales = [];
-      spec.panels.forEach((description, k) => scales.push(panel(picture, description,
-        frame.marks[k], (k % columns) * w, Math.floor(k / columns) * h, w, h)));
-      draggable.forEach((control, k) => {
-        const { fx, fy, box } = scales[spec.controls[control].panel];
-        const [cx, cy] = [fx(frame.handles[k][0]), fy(frame.handles[k][1])];
-        const seen = inputs[control].matches(":focus-visible") ? " focus" : "";
-        make("circle", { class: `handle${seen}`, cx, cy, r: 9 }, picture);
-        set(reaches[k], box);
-        set(cues[k], { transform: `translate(${cx.toFixed(1)},${cy.toFixed(1)})` });
-        set(grips[k], { cx, cy });
+      spec.panels.forEach((description, at) => {
+        scales.push(panel(picture, description, frame.marks[at],
+          (at % columns) * w, Math.floor(at / columns) * h, w, h));
+        const { fx, fy, box } = scales[at];
+        draggable.forEach((control, k) => {
+          if (spec.controls[control].panel !== at) return;
+          const [cx, cy] = [fx(frame.handles[k][0]), fy(frame.handles[k][1])];
+          const seen = inputs[control].matches(":focus-visible") ? " focus" : "";
+          make("circle", { class: `handle${seen}`, cx, cy, r: 9 }, picture);
+          set(reaches[k], box);
+          set(cues[k], { transform: `translate(${cx.toFixed(1)},${cy.toFixed(1)})` });
+          for (const arrow of cues[k].children) { // none points out of the panel, over its numbers
+            const way = (arrow.dataset.turn * Math.PI) / 180;
+            const shown = within(box, cx + 20 * Math.cos(way), cy + 20 * Math.sin(way));
+            arrow.style.display = shown ? "" : "none";
+          }
+          set(grips[k], { cx, cy });
+        });
       });
       while (svg.firstChild !== overlay) svg.firstChild.remove();
       overlay.before(...picture.childNodes);
@@ -181,10 +193,7 @@
     }
     function nearest(event) { // the control that a press here, beside the handles, moves
       const [x, y] = place(event);
-      const inside = draggable.filter((k) => {
-        const { box } = scales[spec.controls[k].panel];
-        return x >= box.x && x <= box.x + box.width && y >= box.y && y <= box.y + box.height;
-      });
+      const inside = draggable.filter((k) => within(scales[spec.controls[k].panel].box, x, y));
       const far = (k) => apart(handle(k), [x, y], spec.controls[k].drag);
       return inside.length ? inside.reduce((a, b) => (far(b) < far(a) ? b : a)) : null;
     }
@@ -236,7 +245,6 @@
       const button = row.querySelector("button");
       if (!button) return;
       const input = inputs[k], last = spec.controls[k].values.length - 1;
-      button.hidden = false;
       button.addEventListener("click", () => {
         if (timers.has(k)) return stop(k);
         button.textContent = "■ Stop";

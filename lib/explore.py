@@ -191,36 +191,36 @@ class Explorable:
             at = at * len(control["values"]) + control["start"]
         return at
 
-    def picture(self, width: float = 672, frame: dict | None = None) -> str:
-        """A frame, the one to start from if not given, drawn as `explore.js` draws it.
+    def picture(self, frame: dict | None = None) -> str:
+        """A frame, the one to start from if not given, drawn as `explore.js` draws it, 672 wide.
 
-        width: in pixels.
+        An element for each panel, a window on the whole, so that they can stand beside or below
+        one another.
         """
         panels, frame = self.spec["panels"], frame or self.spec["frames"][self.start]
-        columns = 1 if width < 560 else len(panels)
-        w = width / columns
+        w = 672 / len(panels)
         h = min(max(0.85 * w, 250), 360)
-        height = h * math.ceil(len(panels) / columns)
         clip = f"{self.name}-live" if frame is not self.spec["frames"][self.start] else self.name
-        out, scales = [], []
+        dragged = [control["panel"] for control in self.spec["controls"] if control["drag"]]
+        out = ""
         for k, (panel, marks) in enumerate(zip(panels, frame["marks"], strict=True)):
-            corner = (k % columns * w, k // columns * h)
-            drawn, scale = _draw_panel(panel, marks, corner, (w, h), f"{clip}-clip-{k}")
-            out += drawn
-            scales.append(scale)
-        dragged = [control for control in self.spec["controls"] if control["drag"]]
-        for control, (x, y) in zip(dragged, frame["handles"], strict=True):
-            fx, fy = scales[control["panel"]]
-            out.append(_tag("circle", {"class": "handle", "cx": fx(x), "cy": fy(y), "r": 9}))
-        size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:.1f}"}
-        return _tag("svg", size | {"role": "img", "aria-label": self.spec["alt"]}, "".join(out))
+            drawn, (fx, fy) = _draw_panel(panel, marks, (k * w, 0), (w, h), f"{clip}-clip-{k}")
+            for there, (x, y) in zip(dragged, frame["handles"], strict=True):
+                if there == k:
+                    drawn.append(
+                        _tag("circle", {"class": "handle", "cx": fx(x), "cy": fy(y), "r": 9})
+                    )
+            window = {"width": w, "height": h, "viewBox": f"{k * w:g} 0 {w:g} {h:.1f}"}
+            out += _tag("svg", window, "".join(drawn))
+        look = {"class": "explore-canvas", "role": "img", "aria-label": self.spec["alt"]}
+        return _tag("div", look, out)
 
     def _repr_html_(self) -> str:
         controls = []
         for k, control in enumerate(self.spec["controls"]):
             at, many = control["start"], len(control["values"])
             name = escape(control["name"])
-            play = f'<button type="button" hidden aria-label="Play: {name}">▶ Play</button>'
+            play = f'<button type="button" aria-label="Play: {name}">▶ Play</button>'
             controls.append(
                 f'<div class="explore-control"><label for="{self.name}-{k}">{name}</label>'
                 f'<div class="explore-slide">{play if control["play"] else ""}'
@@ -235,7 +235,7 @@ class Explorable:
         return (
             f"<style>{(_HERE / 'explore.css').read_text()}</style>"
             f'<figure class="explore" id="{self.name}">'
-            f'<div class="explore-canvas">{self.picture()}</div>'
+            f"{self.picture()}"
             f"{self._legend()}"
             f'<div class="explore-controls"{wide}>{"".join(controls)}</div>'
             f'<output aria-live="off">{escape(self.spec["frames"][self.start]["readout"])}</output>'
@@ -281,8 +281,8 @@ class Explorable:
             frame = _computed(self.frame, values, self.spec["panels"], self.spec["controls"])
             shown.value = (
                 f"<style>{(_HERE / 'explore.css').read_text()}</style>"
-                f'<figure class="explore"><div class="explore-canvas">{self.picture(frame=frame)}'
-                f"</div>{self._legend()}<output>{escape(frame['readout'])}</output>"
+                f'<figure class="explore">{self.picture(frame)}'
+                f"{self._legend()}<output>{escape(frame['readout'])}</output>"
                 f"<figcaption>{escape(self.caption)}</figcaption></figure>"
             )
 
@@ -319,7 +319,6 @@ def _packed(spec: dict) -> dict:
         return marks.setdefault(tuple(kept.items()), len(marks))
 
     return {
-        "alt": spec["alt"],
         "controls": spec["controls"],
         "panels": [p | {"marks": [at(mark) for mark in p["marks"]]} for p in spec["panels"]],
         "frames": [

@@ -26,8 +26,9 @@ _HALF_A_LINE = 22  # letters of a legend that leave room for a second column
 def narrow(figure: Figure) -> str | None:
     """The figure as SVG for a telephone, or None if it is not in `style`'s constrained layout.
 
-    Plots are stacked, column after column; a row of pictures, which have no ticks, is broken after
-    four; other grids keep their order. The legend of the figure, or of its only panel, goes below.
+    Plots are stacked, column after column, each with the name of a scale that it read off its
+    neighbour. Rows of pictures, which have no ticks, are broken: one row after four, several after
+    six. Other grids keep their order. The legend of the figure, or of its only panel, goes below.
     The figure is left as it was.
     """
     layout = figure.get_layout_engine()
@@ -45,17 +46,24 @@ def narrow(figure: Figure) -> str | None:
         places = {axis: stacked[k] for k, axis in enumerate(ordered)}
         row = height / grid.nrows
         tall = len(ordered) * max(2.7, min(row, row * _NARROW_INCHES * grid.ncols / width))
-    elif not any(ticks) and grid.nrows == 1:
-        columns = min(4, grid.ncols)
-        stacked = GridSpec(-(-grid.ncols // columns), columns, figure=figure)
-        places = {axis: stacked[spec.num1] for axis, spec in specs.items()}
-        tall = stacked.nrows * height * _NARROW_INCHES * grid.ncols / width / columns
+    elif not any(ticks):
+        columns = min(4 if grid.nrows == 1 else 6, grid.ncols)
+        lines = -(-grid.ncols // columns)  # of each row
+        stacked = GridSpec(lines * grid.nrows, columns, figure=figure)
+        for axis, spec in specs.items():
+            row, column = divmod(spec.num1, grid.ncols)
+            places[axis] = stacked[row * lines + column // columns, column % columns]
+        tall = lines * height * _NARROW_INCHES * grid.ncols / width / columns
     else:
         tall = height
     legends = list(figure.legends)
     if len(specs) == 1:
         legends += [legend for axis in specs if (legend := axis.get_legend())]
     labelled = {axis: axis.yaxis.get_tick_params().get("labelleft", True) for axis in specs}
+    unnamed = {axis for axis in specs if not labelled[axis] and not axis.get_ylabel()}
+    names = {
+        spec.num1 // grid.ncols: axis.get_ylabel() for axis, spec in specs.items() if labelled[axis]
+    }
     spread = layout.get()["hspace"]
     below = []
     try:
@@ -80,6 +88,8 @@ def narrow(figure: Figure) -> str | None:
             axis.set_subplotspec(place)
             if all(ticks):  # those that read a shared scale off their neighbour
                 axis.tick_params(labelleft=True)
+            if axis in unnamed:
+                axis.set_ylabel(names.get(specs[axis].num1 // grid.ncols, ""))
         drawn = StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None})
         return drawn.getvalue()
@@ -89,6 +99,8 @@ def narrow(figure: Figure) -> str | None:
         for axis, spec in specs.items():
             axis.set_subplotspec(spec)
             axis.tick_params(labelleft=labelled[axis])
+            if axis in unnamed:
+                axis.set_ylabel("")
         for legend in below:
             legend.remove()
         for legend in legends:

@@ -523,7 +523,7 @@ def test_ranking_explorable_ranks_the_stored_table(opened):
 
 # --- the engine ----------------------------------------------------------------------------------
 
-_ELEMENTS = r"""(svg) => [...svg.querySelectorAll("*")]
+_ELEMENTS = r"""(canvas) => [...canvas.querySelectorAll("svg *")]
   .filter((e) => !e.closest(".overlay"))
   .map((e) => [e.tagName, ...[...e.attributes].map((a) => `${a.name}=${a.value}`).sort(),
     e.children.length ? "" : e.textContent].join(" "))"""
@@ -531,8 +531,17 @@ _WRITTEN = (
     "([html, name]) => ("
     + _ELEMENTS
     + r""")(
-  new DOMParser().parseFromString(html, "text/html").querySelector(`#${name} svg`))"""
+  new DOMParser().parseFromString(html, "text/html").querySelector(`#${name} .explore-canvas`))"""
 )
+
+
+_ARROWS = """(canvas) => [...canvas.querySelectorAll(".cue")].map((cue, k) => {
+  const panel = canvas.querySelectorAll(".reach")[k].getBoundingClientRect();
+  const shown = [...cue.children].map((a) => a.getBoundingClientRect()).filter((a) => a.width);
+  return !shown.length ? "none" : shown.every((a) => a.left > panel.left - 3
+    && a.right < panel.right + 3 && a.top > panel.top - 3 && a.bottom < panel.bottom + 3)
+    ? "inside" : "over the edge"; })"""
+"""Where the arrows beside each handle are, which say which way it can be dragged."""
 
 
 def _parts(element: str):
@@ -550,13 +559,14 @@ def test_figure_is_drawn_dragged_and_typed_at(opened, site, name):
     figure.locator(".explore-canvas svg[width='672']").wait_for()
     html = (site / "book" / f"{FIGURES[name]}.html").read_text("utf-8")
     written = page.evaluate(_WRITTEN, [html, name])
-    drawn = canvas.locator("svg").evaluate(_ELEMENTS)
+    drawn = canvas.evaluate(_ELEMENTS)
     assert len(written) == len(drawn) > 20
     for one, other in zip(written, drawn, strict=True):
         (words, numbers), (same, close) = _parts(one), _parts(other)
         assert words == same
         assert numbers == pytest.approx(close, abs=0.11)
     canvas.evaluate("canvas => { canvas.style.width = '' }")
+    assert set(canvas.evaluate(_ARROWS)) == {"inside"}
 
     # Every control obeys the keyboard, says what it does, and can be dragged back by its handle.
     grips = figure.locator(".grip")
@@ -641,11 +651,17 @@ def test_without_scripts_there_is_a_picture_and_what_it_says(opened, name):
     assert _readout(still) == _readout(moving) != ""
     for selector in (".line", ".points", "text", ".explore-legend li"):
         assert still.locator(selector).count() == moving.locator(selector).count() > 0
-    assert still.locator(".explore-canvas svg").is_visible()
+    assert still.locator(".explore-canvas svg").first.is_visible()
     values = still.locator(".explore-value")
     assert values.all_inner_texts() == moving.locator(".explore-value").all_inner_texts()
     for dead in still.locator("input, button").all():  # they would do nothing
         assert not dead.is_visible()
+    for width in (1280, 768, 360):  # nothing below a figure moves when it wakes
+        heights = []
+        for figure in (still, moving):
+            figure.page.set_viewport_size({"width": width, "height": 900})
+            heights.append(figure.bounding_box()["height"])
+        assert heights[0] == pytest.approx(heights[1], abs=1)
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -653,7 +669,12 @@ def test_on_paper_the_picture_stays_and_the_controls_go(opened, scripts):
     figure = opened("explore-draws", java_script_enabled=scripts)
     page = figure.page
     page.emulate_media(media="print", color_scheme="dark")
-    for there in (".explore-canvas svg", "output", ".explore-legend", ".explore-value >> nth=0"):
+    for there in (
+        ".explore-canvas svg >> nth=0",
+        "output",
+        ".explore-legend",
+        ".explore-value >> nth=0",
+    ):
         assert figure.locator(there).is_visible()
     for gone in figure.locator("input, button, .cue").all():
         assert not gone.is_visible()

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import unicodedata
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -33,6 +34,36 @@ def test_formulas_become_markup_and_mathml():
 def test_a_formula_that_fails_is_told_and_costs_no_other(tex):
     [bad, good], _ = typeset([(tex, True), ("x", False)], "fonts")
     assert bad["fault"] and "<math" in good
+
+
+def _parts(tex, display=True):
+    """A formula's letters, with ⟦ ⟧ around each part that a narrow page may move to a new line."""
+    [html], _ = typeset([(tex, display)], "fonts")
+    html = re.sub("<mjx-assistive.*", "", html)
+    html = html.replace("<mjx-part>", "⟦").replace("</mjx-part>", "⟧")
+    html = re.sub(r'<mjx-c class="mjx-c(\w+)[^>]*>', lambda letter: chr(int(letter[1], 16)), html)
+    letters = unicodedata.normalize("NFKC", re.sub("<.*?>", "", html))
+    return letters.replace("−", "-")
+
+
+@pytest.mark.parametrize(
+    ("tex", "parts"),
+    [
+        ("a + b", "⟦a⟧⟦+b⟧"),
+        ("a = b + c", "⟦a⟧⟦⟦=b⟧⟦+c⟧⟧"),
+        (r"a = b, \qquad c \le d", "⟦⟦a⟧⟦=b,⟧⟧⟦⟦c⟧⟦≤d⟧⟧"),
+        (r"a = -b \approx c", "⟦a⟧⟦=-b⟧⟦≈c⟧"),
+        (r"a\;=\; -b", "⟦a⟧⟦=-b⟧"),
+        ("(a - b)^2 - c", "⟦(a-b)2⟧⟦-c⟧"),
+        (r"\big(a = \{b - c\}\big) = [d - e]_f", "⟦(a={b-c})⟧⟦=[d-e]f⟧"),
+        (r"\frac{a + b}{c} x_{i = j}", "a+bcxi=j"),
+        (r"\begin{aligned} a &= b \\ &= c \end{aligned}", "a=b=c"),
+        ("-a", "-a"),
+    ],
+)
+def test_a_displayed_formula_may_break_between_its_largest_parts(tex, parts):
+    assert _parts(tex) == parts
+    assert _parts(tex, display=False) == re.sub("[⟦⟧]", "", parts)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +194,23 @@ def test_letters_of_formulas_are_there_before_the_first_layout(browser, site, se
     assert "error" not in fonts.values()
     assert [fetched.count(url) for url in asked] == [1] * len(asked)  # and not once more by the CSS
     assert all(Path(site, url.removeprefix(server).lstrip("/")).is_file() for url in asked)
+
+
+def test_formulas_break_on_a_telephone_and_only_there(browser, site):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(Path(site, "book/02b_curvature.html").as_uri())
+    formulas = page.locator("div.math > mjx-container")
+    heights = "all => all.map(f => f.getBoundingClientRect().height)"
+    over = "all => all.filter(f => f.scrollWidth > f.clientWidth + 1).length"
+    wide = formulas.evaluate_all(heights)
+    unbroken = "{ white-space: nowrap !important; flex-wrap: nowrap !important }"
+    page.add_style_tag(content=f":is(mjx-math, mjx-part) {unbroken}")
+    assert formulas.evaluate_all(heights) == wide
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert formulas.evaluate_all(over) > 5
+    page.reload()
+    assert formulas.evaluate_all(over) == 0
+    page.close()
 
 
 def test_icons_are_drawn_from_the_font(browser, server):

@@ -62,6 +62,38 @@ def test_pictures_without_ticks_stand_four_in_a_row():
     assert height == pytest.approx(3 * 4 / 4 * (1 / 0.8))  # as tall for its width as before
 
 
+def test_rows_of_pictures_are_broken_after_six_and_stay_apart():
+    figure, axes = plt.subplots(2, 8, figsize=(8, 2))
+    for k, axis in enumerate(axes.flat):
+        figures.digit(axis, np.zeros(64), f"picture {k}")
+    stacked = narrow(figure)
+    width, height = _inches(stacked)
+    assert width == pytest.approx(4)
+    assert height == pytest.approx(4 * 4 / 6)  # as tall for its width as before
+    left, top = zip(
+        *(
+            re.search(
+                r"translate\(([\d.]+) ([\d.]+)\)", stacked.split(f"<!-- picture {k} -->")[1]
+            ).groups()
+            for k in range(16)
+        ),
+        strict=True,
+    )
+    assert [len({*top[a:b]}) for a, b in ((0, 6), (6, 8), (8, 14), (14, 16))] == [1] * 4
+    assert [float(top[k]) for k in (0, 6, 8, 14)] == sorted({float(y) for y in top})
+    assert float(left[6]) == pytest.approx(float(left[0]), abs=3)
+
+
+def test_a_scale_read_off_a_neighbour_is_named_on_its_own_panel():
+    figure, axes = plt.subplots(1, 3, figsize=(8, 3), sharey=True)
+    axes[0].set_ylabel("height")
+    axes[2].set_ylabel("width")
+    before = _svg(figure)
+    stacked = narrow(figure)
+    assert [stacked.count(f"<!-- {name} -->") for name in ("height", "width")] == [2, 1]
+    assert _svg(figure) == before
+
+
 def test_several_rows_are_stacked_column_after_column():
     figure, axes = plt.subplots(2, 2, figsize=(8, 5))
     names = {"first": axes[0, 0], "second": axes[1, 0], "third": axes[0, 1], "fourth": axes[1, 1]}
