@@ -14,7 +14,15 @@ from test_site import ROOT
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 from accessible import repair
-from lighten import scripts_last, used_rules, words_of
+from lighten import (
+    CHOICE,
+    SCROLLING,
+    scripts_last,
+    settled,
+    used_rules,
+    without_measuring,
+    words_of,
+)
 from mathematics import FORMULA, typeset
 from narrow_figures import both_sides
 
@@ -40,7 +48,7 @@ def _parts(tex, display=True):
     """A formula's letters, with ⟦ ⟧ around each part that a narrow page may move to a new line."""
     [html], _ = typeset([(tex, display)], "fonts")
     html = re.sub("<mjx-assistive.*", "", html)
-    html = html.replace("<mjx-part>", "⟦").replace("</mjx-part>", "⟧")
+    html = re.sub("<mjx-parts?>", "⟦", re.sub("</mjx-parts?>", "⟧", html))
     html = re.sub(r'<mjx-c class="mjx-c(\w+)[^>]*>', lambda letter: chr(int(letter[1], 16)), html)
     letters = unicodedata.normalize("NFKC", re.sub("<.*?>", "", html))
     return letters.replace("−", "-")
@@ -196,6 +204,43 @@ def test_letters_of_formulas_are_there_before_the_first_layout(browser, site, se
     assert all(Path(site, url.removeprefix(server).lstrip("/")).is_file() for url in asked)
 
 
+@pytest.mark.parametrize(("change", "old"), [(settled, CHOICE), (without_measuring, SCROLLING)])
+def test_what_the_theme_does_slowly_is_changed_and_if_it_is_not_there_one_is_told(change, old):
+    once = change(f"a = {old};")
+    assert old not in once and change(once) == once
+    with pytest.raises(ValueError, match="than before"):
+        change("a = other;")
+
+
+def test_a_page_is_light_or_dark_from_its_first_line(browser, site):
+    address = Path(site, "book/intro.html").as_uri()
+    for mode, scheme, shown in [
+        ("", "dark", "dark"),
+        ("", "light", "light"),
+        ("light", "dark", "light"),
+        ("dark", "light", "dark"),
+    ]:
+        page = browser.new_page(color_scheme=scheme)
+        page.add_init_script(f"""localStorage.clear(); if ({mode!r}) localStorage.mode = {mode!r};
+          window.seen = [];
+          new MutationObserver(() => window.seen.push(document.documentElement.dataset.theme))
+            .observe(document, {{ subtree: true, attributeFilter: ["data-theme"] }});""")
+        page.goto(address)
+        page.wait_for_function("document.readyState === 'complete'")
+        assert set(page.evaluate("window.seen")) == {shown}
+        page.close()
+
+
+def test_code_that_scrolls_can_be_reached_by_the_keyboard(browser, site):
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    page.goto(Path(site, "book/04_unrolling.html").as_uri())
+    wide = page.evaluate_handle("""[...document.querySelectorAll("article pre")]
+      .find(pre => pre.scrollWidth > pre.clientWidth && !pre.closest("details"))""").as_element()
+    wide.scroll_into_view_if_needed()
+    page.wait_for_function("pre => pre.tabIndex === 0", arg=wide)
+    page.close()
+
+
 def test_formulas_break_on_a_telephone_and_only_there(browser, site):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto(Path(site, "book/02b_curvature.html").as_uri())
@@ -204,7 +249,7 @@ def test_formulas_break_on_a_telephone_and_only_there(browser, site):
     over = "all => all.filter(f => f.scrollWidth > f.clientWidth + 1).length"
     wide = formulas.evaluate_all(heights)
     unbroken = "{ white-space: nowrap !important; flex-wrap: nowrap !important }"
-    page.add_style_tag(content=f":is(mjx-math, mjx-part) {unbroken}")
+    page.add_style_tag(content=f":is(mjx-math, mjx-parts) {unbroken}")
     assert formulas.evaluate_all(heights) == wide
     page.set_viewport_size({"width": 360, "height": 800})
     assert formulas.evaluate_all(over) > 5

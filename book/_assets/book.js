@@ -3,7 +3,7 @@
 (() => {
   const inline = "mjx-container:not([display])";
   const boxes =
-    "mjx-container[display], .cell_output, .cell_output .output, .pst-scrollable-table-container";
+    "pre, mjx-container[display], .cell_output, .cell_output .output, .pst-scrollable-table-container";
   const isWide = (element) => {
     if (!element.matches(inline)) return element.scrollWidth > element.clientWidth;
     const room = element.closest("p, li, td, th, dd, figcaption, h1, h2, h3, div").clientWidth;

@@ -2,7 +2,8 @@
 
 The theme asks for a dozen style sheets, most of their rules unused, and an icon set of half a
 megabyte as a script. Pages get one style sheet with the rules they use and a font of the icons they
-show; no script is loaded before the text.
+show; no script is loaded before the text. Two things of the theme's that keep a telephone busy are
+changed: see CHOICE and SCROLLING.
 """
 
 import hashlib
@@ -24,6 +25,32 @@ AFTER_BODY = "<!-- Scripts loaded after <body>"
 URL = re.compile(r"""url\((?P<quote>["']?)(?!data:|#)(?P<to>[^)"']+)(?P=quote)\)""")
 ICON = re.compile(r"\\(?P<code>[ef][0-9a-f]{3})\b|(?P<itself>[\ue000-\uf8ff])")
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+CHOICE = 'dataset.theme = localStorage.getItem("theme") || "auto"'
+SETTLED = (
+    'dataset.theme = ((mode) => /^(light|dark)$/.test(mode) ? mode : matchMedia("(prefers-color-'
+    'scheme: dark)").matches ? "dark" : "light")(document.documentElement.dataset.mode)'
+)
+"""The theme finds out at the end whether a page is light or dark, and all is styled once more."""
+SCROLLING = "pre, .nboutput > .output_area, .cell_output > .output, .jp-RenderedHTMLCommon"
+"""The theme measures each of these in turn, at the start and after every change of the page, a
+figure that moves included; `book.js` does it for those near the reader."""
+
+NOTHING = "no-such-element"
+
+
+def settled(html: str) -> str:
+    """A page that knows from its first line whether it is light or dark."""
+    if CHOICE not in html and SETTLED not in html:
+        raise ValueError("the theme chooses between light and dark in another way than before")
+    return html.replace(CHOICE, SETTLED)
+
+
+def without_measuring(script: str) -> str:
+    """The theme's script, which now finds nothing to measure."""
+    if SCROLLING not in script and NOTHING not in script:
+        raise ValueError("the theme's script looks for what scrolls in another way than before")
+    return script.replace(SCROLLING, NOTHING)
 
 
 def words_of(texts) -> set[str]:
@@ -166,7 +193,9 @@ def lighten(app, exception):
         link = f'<link rel="stylesheet" href="{found["up"]}_static/{BUNDLE}?v={version}" />\n'
         first = found.start()
         light = html[:first] + link + STYLE.sub("", html[first:])
-        page.write_text(scripts_last(light), "utf-8")
+        page.write_text(settled(scripts_last(light)), "utf-8")
+    theme = static / "scripts" / "pydata-sphinx-theme.js"
+    theme.write_text(without_measuring(theme.read_text("utf-8")), "utf-8")
     shutil.rmtree(static / "vendor")
 
 

@@ -37,12 +37,17 @@ function breakable(math, adaptor) {
       if (!is(node, "mjx-mstyle")) sign = node;
     }
     if (parts.length === 1) return split(nodes, rest);
-    return parts.map((part) => part.length === 1 && isGap(part[0]) ? part[0]
-      : adaptor.node("mjx-part", {}, split(part, rest)));
+    return parts.map((part) => {
+      if (part.length === 1 && isGap(part[0])) return part[0];
+      const inside = split(part, rest);
+      return adaptor.node(inside === part ? "mjx-part" : "mjx-parts", {}, inside);
+    });
   };
-  const parts = split([...adaptor.childNodes(math)], levels);
-  for (const node of [...adaptor.childNodes(math)]) adaptor.remove(node);
+  const whole = [...adaptor.childNodes(math)];
+  for (const node of whole) adaptor.remove(node);
+  const parts = split(whole, levels);
   for (const part of parts) adaptor.append(math, part);
+  if (parts !== whole) adaptor.addClass(math, "in-parts");
 }
 
 require(`${folder}/node-main.js`).init({
