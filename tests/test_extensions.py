@@ -212,6 +212,20 @@ def test_what_the_theme_does_slowly_is_changed_and_if_it_is_not_there_one_is_tol
         change("a = other;")
 
 
+def test_what_is_not_marked_in_code_has_the_colour_of_all_code(site):
+    colours = dict(
+        re.findall(
+            r"(\S+ \.highlight(?: \.\w+)?) {[^}]*color: (#\w+)",
+            (site / "_static/pygments.css").read_text(),
+        )
+    )
+    for theme in ("light", "dark"):
+        code = f'html[data-theme="{theme}"] .highlight'
+        assert [colours[f"{code} .{kind}"] for kind in "npw"] == [colours[code]] * 3
+    page = (site / "book" / "04_unrolling.html").read_text("utf-8")
+    assert '<span class="k">' in page and '<span class="n">' not in page
+
+
 def test_a_page_is_light_or_dark_from_its_first_line(browser, site):
     address = Path(site, "book/intro.html").as_uri()
     for mode, scheme, shown in [

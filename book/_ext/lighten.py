@@ -2,8 +2,8 @@
 
 The theme asks for a dozen style sheets, most of their rules unused, and an icon set of half a
 megabyte as a script. Pages get one style sheet with the rules they use and a font of the icons they
-show; no script is loaded before the text. Two things of the theme's that keep a telephone busy are
-changed: see CHOICE and SCROLLING.
+show; no script is loaded before the text. What else keeps a telephone busy is changed or left
+out: see CHOICE, SCROLLING and PLAIN.
 """
 
 import hashlib
@@ -37,6 +37,8 @@ SCROLLING = "pre, .nboutput > .output_area, .cell_output > .output, .jp-Rendered
 figure that moves included; `book.js` does it for those near the reader."""
 
 NOTHING = "no-such-element"
+PLAIN = re.compile(r'<span class="[npw]">([^<]*)</span>')
+"""Names, punctuation, spaces: a third of a page's elements, in the colour of all code."""
 
 
 def settled(html: str) -> str:
@@ -193,7 +195,7 @@ def lighten(app, exception):
         link = f'<link rel="stylesheet" href="{found["up"]}_static/{BUNDLE}?v={version}" />\n'
         first = found.start()
         light = html[:first] + link + STYLE.sub("", html[first:])
-        page.write_text(settled(scripts_last(light)), "utf-8")
+        page.write_text(PLAIN.sub(r"\1", settled(scripts_last(light))), "utf-8")
     theme = static / "scripts" / "pydata-sphinx-theme.js"
     theme.write_text(without_measuring(theme.read_text("utf-8")), "utf-8")
     shutil.rmtree(static / "vendor")
