@@ -76,7 +76,12 @@ _ALL_IS_NEAR = """window.IntersectionObserver = class {
   }
   unobserve() {}
   disconnect() {}
-};"""
+};
+addEventListener("DOMContentLoaded", () => {
+  const all = document.createElement("style");
+  all.textContent = "* { content-visibility: visible !important }";
+  document.head.append(all);
+});"""
 
 _SETTLED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 

@@ -45,6 +45,7 @@ def main() -> None:
                 )
                 for name in arguments.pages or everything:
                     page.goto(f"{(SITE / name).as_uri()}.html")
+                    page.add_style_tag(content="* { content-visibility: visible !important }")
                     page.evaluate("document.fonts.ready.then(() => true)")
                     page.wait_for_timeout(400)  # the sidebar slides in
                     page.evaluate(SCROLL)

@@ -27,6 +27,9 @@
     { rootMargin: "100% 0px" },
   );
   for (const element of document.querySelectorAll(`${inline}, ${boxes}`)) observer.observe(element);
+  document.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
+    if (!skipped && target.matches(boxes)) measure([target]);
+  });
   let width = 0;
   new ResizeObserver(() => {
     if (document.body.clientWidth === width) return;

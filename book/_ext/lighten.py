@@ -39,6 +39,14 @@ figure that moves included; `book.js` does it for those near the reader."""
 NOTHING = "no-such-element"
 PLAIN = re.compile(r'<span class="[npw]">([^<]*)</span>')
 """Names, punctuation, spaces: a third of a page's elements, in the colour of all code."""
+CODE = re.compile(r"<pre>(?=<span></span>)(.*?)</pre>", re.DOTALL)
+
+
+def measured(html: str) -> str:
+    """A page whose code says how many lines it has: out of sight it is not laid out."""
+    return CODE.sub(
+        lambda code: f'<pre style="--lines: {code[1].count(chr(10))}">{code[1]}</pre>', html
+    )
 
 
 def settled(html: str) -> str:
@@ -195,7 +203,7 @@ def lighten(app, exception):
         link = f'<link rel="stylesheet" href="{found["up"]}_static/{BUNDLE}?v={version}" />\n'
         first = found.start()
         light = html[:first] + link + STYLE.sub("", html[first:])
-        page.write_text(PLAIN.sub(r"\1", settled(scripts_last(light))), "utf-8")
+        page.write_text(measured(PLAIN.sub(r"\1", settled(scripts_last(light)))), "utf-8")
     theme = static / "scripts" / "pydata-sphinx-theme.js"
     theme.write_text(without_measuring(theme.read_text("utf-8")), "utf-8")
     shutil.rmtree(static / "vendor")
