@@ -43,7 +43,8 @@ _FAULTS_OF_WIDTH = r"""() => {
       if (!["visible", "clip"].includes(getComputedStyle(at).overflowX)) return true;
     return false;
   };
-  const wide = [...document.querySelectorAll("article *")].find((element) => {
+  // Glyphs go no further than the formula around them.
+  const wide = [...document.querySelectorAll("article *:not(mjx-math *)")].find((element) => {
     const box = element.getBoundingClientRect();
     return box.width > 1 && box.height > 1 && box.right > width + 1 && !scrolls(element);
   });
