@@ -135,8 +135,8 @@ part_b = Function(
         Mistake(
             "deletion, sign",
             _linear(lambda pull, r, h, n: pull * r / (1 - h)),
-            "There is no "
-            "1/(1 − h_j) in the derivative: it gathers the higher orders of a whole deletion.",
+            "Too large by 1/(1 − h_j), which gathers the higher orders of a whole deletion. At "
+            "β = 1 z_j is still in: A sums over all n.",
         ),
         Mistake(
             "label for residual",

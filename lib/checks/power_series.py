@@ -501,7 +501,8 @@ part_e = Function(
         Mistake(
             "order",
             lambda sigma, f2, g2: _trace(f2, g2, sigma, sigma) / 2,
-            "Matrices do not commute: a Σ stands on each side of f2 and of g2.",
+            "Both Σ stand side by side here. One stands on each side of f2 and of g2; and a sum of "
+            "products, entry by entry, is tr(AᵀB).",
         ),
         Mistake(
             "precision",
