@@ -65,6 +65,9 @@ _FAULTS_OF_LETTERING = r"""async () => {
   });
 }"""
 
+ALL_SHOWN = "* { content-visibility: visible !important }"
+"""Style for a page whose code and formulas are looked at far from the reader too."""
+
 # Pages measure, and start, what comes near. A window as tall as the page would take the browser
 # twenty seconds to paint; so it tells pages that everything is near.
 _ALL_IS_NEAR = """window.IntersectionObserver = class {
@@ -80,9 +83,9 @@ _ALL_IS_NEAR = """window.IntersectionObserver = class {
 };
 addEventListener("DOMContentLoaded", () => {
   const all = document.createElement("style");
-  all.textContent = "* { content-visibility: visible !important }";
+  all.textContent = STYLE;
   document.head.append(all);
-});"""
+});""".replace("STYLE", repr(ALL_SHOWN))
 
 _SETTLED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 

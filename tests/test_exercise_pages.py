@@ -12,7 +12,7 @@ import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
 from nbformat.v4 import new_markdown_cell, new_notebook
-from site_checks import THIN
+from site_checks import ALL_SHOWN, THIN
 
 from lib.checks import BANKS, parts
 
@@ -54,6 +54,7 @@ def opened(browser, site):
         contexts.append(browser.new_context(**{"viewport": TABLET, **options}))
         page = contexts[-1].new_page()
         page.goto(f"{(site / name).as_uri()}.html{place}")
+        page.add_style_tag(content=ALL_SHOWN)
         if options.get("java_script_enabled", True):
             page.evaluate("document.fonts.ready.then(() => true)")
         return page
@@ -249,11 +250,21 @@ def test_on_paper_solutions_are_open_and_hints_are_not_there(opened):
     assert not any(hint.is_visible() for hint in page.locator(".exercise-hint").all())
 
 
+# What scrolls can be reached by the keyboard once it has come near.
+READ = """async () => {
+  for (let y = 0; y < document.body.scrollHeight; y += 400) {
+    scrollTo({ top: y, behavior: "instant" });
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  }
+}"""
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["solutions/02_leverage", "solutions/05_find_the_cause", LIST])
 def test_axe_finds_nothing_in_what_is_open(opened, name, theme):
     page = opened(name, color_scheme=theme)
     page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    page.evaluate(READ)
     page.evaluate(THIN)
     # Formulas, figures and the theme's frame are as on every page, and not this test's business.
     only = {"include": [["article.bd-article"]], "exclude": [["mjx-container"], ["figure"]]}

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 import tinycss2
 from fontTools.ttLib import TTFont
+from site_checks import ALL_SHOWN
 from test_site import ROOT
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
@@ -248,16 +249,13 @@ def test_a_page_is_light_or_dark_from_its_first_line(browser, site):
 def test_code_that_scrolls_can_be_reached_by_the_keyboard(browser, site):
     page = browser.new_page(viewport={"width": 360, "height": 800})
     page.goto(Path(site, "book/04_unrolling.html").as_uri())
-    style = page.add_style_tag(content=ALL)
+    style = page.add_style_tag(content=ALL_SHOWN)
     wide = page.evaluate_handle("""[...document.querySelectorAll("article pre[style]")].findLast(
       pre => pre.scrollWidth > pre.clientWidth && !pre.closest("details"))""").as_element()
     style.evaluate("style => style.remove()")
     wide.scroll_into_view_if_needed()
     page.wait_for_function("pre => pre.tabIndex === 0", arg=wide)
     page.close()
-
-
-ALL = "* { content-visibility: visible !important }"
 
 
 @pytest.mark.parametrize("width", [1280, 360])
@@ -269,7 +267,7 @@ def test_code_out_of_sight_is_as_high_as_in_sight(browser, site, width):
     article = "document.querySelector('article').getBoundingClientRect().height"
     before, length = page.evaluate(heights), page.evaluate(article)
     assert len(before) > 5
-    page.add_style_tag(content=ALL)
+    page.add_style_tag(content=ALL_SHOWN)
     assert page.evaluate(heights) == pytest.approx(before, abs=0.6)
     assert page.evaluate(article) == pytest.approx(length, rel=0.03)  # formulas are guessed at
     page.close()
@@ -281,7 +279,7 @@ def test_formulas_break_on_a_telephone_and_only_there(browser, site):
     formulas = page.locator("div.math > mjx-container")
     heights = "all => all.map(f => f.getBoundingClientRect().height)"
     over = "all => all.filter(f => f.scrollWidth > f.clientWidth + 1).length"
-    page.add_style_tag(content=ALL)
+    page.add_style_tag(content=ALL_SHOWN)
     wide = formulas.evaluate_all(heights)
     unbroken = "{ white-space: nowrap !important; flex-wrap: nowrap !important }"
     page.add_style_tag(content=f":is(mjx-math, mjx-parts) {unbroken}")
@@ -289,7 +287,7 @@ def test_formulas_break_on_a_telephone_and_only_there(browser, site):
     page.set_viewport_size({"width": 360, "height": 800})
     assert formulas.evaluate_all(over) > 5
     page.reload()
-    page.add_style_tag(content=ALL)
+    page.add_style_tag(content=ALL_SHOWN)
     assert formulas.evaluate_all(over) == 0
     page.close()
 
