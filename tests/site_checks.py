@@ -67,6 +67,9 @@ _FAULTS_OF_LETTERING = r"""async () => {
 
 ALL_SHOWN = "* { content-visibility: visible !important }"
 """Style for a page whose code and formulas are looked at far from the reader too."""
+SHOW_ALL = f"""() => document.head.append(
+  Object.assign(document.createElement("style"), {{ textContent: {ALL_SHOWN!r} }}))"""
+"""The same for pages whose own scripts are off, where Playwright waits for ever to add a style."""
 
 # Pages measure, and start, what comes near. A window as tall as the page would take the browser
 # twenty seconds to paint; so it tells pages that everything is near.

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
 from nbformat.v4 import new_markdown_cell, new_notebook
-from site_checks import ALL_SHOWN, THIN
+from site_checks import SHOW_ALL, THIN
 
 from lib.checks import BANKS, parts
 
@@ -54,7 +54,7 @@ def opened(browser, site):
         contexts.append(browser.new_context(**{"viewport": TABLET, **options}))
         page = contexts[-1].new_page()
         page.goto(f"{(site / name).as_uri()}.html{place}")
-        page.add_style_tag(content=ALL_SHOWN)
+        page.evaluate(SHOW_ALL)
         if options.get("java_script_enabled", True):
             page.evaluate("document.fonts.ready.then(() => true)")
         return page
