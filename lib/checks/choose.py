@@ -136,7 +136,8 @@ part_a = Function(
         Mistake(
             "sign",
             _scored(lambda beta: 1 - beta),
-            "Sign flipped: the predicted change is Σ (β_i − 1) ∂φ/∂β_i. Taking away is minus.",
+            "Sign flipped, of the predictions or of the correlation. The predicted change is "
+            "Σ (β_i − 1) ∂φ/∂β_i: taking away is minus.",
         ),
         Mistake(
             "kept or not",
@@ -535,7 +536,8 @@ part_d = Function(
         Mistake(
             "not corrected",
             _with_alpha(lambda r, alpha: r.mean()),
-            "This is the score itself, uncorrected. Noise in the outcomes has taken √α_q of it.",
+            "This is the score itself: it is not divided by √α_q, or your α_q is 1 and the "
+            "noise in the outcomes 0.",
         ),
         Mistake(
             "no root",
@@ -819,7 +821,8 @@ part_e = Function(
         Mistake(
             "second minus first",
             _interval(middle=lambda a, b, y, each: _pearson(b, y) - _pearson(a, y)),
-            "Right width; but the difference is the first method's score minus the second's.",
+            "Right width, wrong sign: the first method's score minus the second's, and a "
+            "correlation is positive where both rise.",
         ),
         Mistake(
             "no width",
@@ -1023,8 +1026,8 @@ part_f = Function(
         Mistake(
             "ends early",
             _damped_by(lambda n, b, e, p, la, w, t: n / _rates(t, p, la, w, ends=1).sum()),
-            "(peak − last)/2 is missing in the sum: the cosine starts at the peak and would reach "
-            "`last` at t = T, after the last step.",
+            "(peak − last)/2 is missing in the sum of the rates. They fall once, from the peak at "
+            "t = warmup towards `last`, which they would reach at t = T, after the last step.",
         ),
         Mistake(
             "cosine to zero",
@@ -1079,7 +1082,8 @@ part_f = Function(
         Mistake(
             "a step ahead",
             _damped_by(lambda n, b, e, p, la, w, t: n / (_rates(t, p, la, w).sum() - p + la)),
-            "The cosine is a step ahead, t + 1 − warmup. At t = warmup the rate is the peak.",
+            "peak − last is missing in the sum of the rates: at t = warmup the rate is the "
+            "peak. Is the cosine a step ahead, or upside down?",
         ),
         Mistake(
             "step T",

@@ -787,8 +787,8 @@ part_f = Function(
         Mistake(
             "spread held",
             _skewed(lambda c3, c2, m3, m2, g, s: c3 / m2**1.5),
-            "The numerator's part is right. The variance below it has an influence too: the "
-            "quotient rule.",
+            "The numerator's part is right, the variance's is missing or zero: it has an influence "
+            "too, by the quotient rule.",
         ),
         Mistake(
             "mean held",

@@ -667,7 +667,7 @@ part_e = Formula(
         Mistake(
             "upside down",
             1 / _share,
-            "Upside down: the whole over the part. It should be 1 at m = k.",
+            "Upside down: the whole over the part. It should be below 1 for m < k.",
         ),
         Mistake(
             "the rest",
@@ -943,7 +943,8 @@ part_h = Function(
         Mistake(
             "third derivative's sign",
             _second(lambda u, c, H, T, f, g, rho: g * np.outer(u, u) + f * _response(u, c, H, -T)),
-            "The third derivative has the wrong sign: that of e^(−m w) is −m³ e^(−m w).",
+            "The third derivative's term has the wrong sign: in the bracket it is added, and "
+            "the third derivative of e^(−m w) is −m³ e^(−m w).",
         ),
         Mistake(
             "own curvature missing",
@@ -986,8 +987,8 @@ part_h = Function(
         Mistake(
             "sign of the bend",
             _second(lambda u, c, H, T, f, g, rho: g * np.outer(u, u) - f * _response(u, c, H, T)),
-            "The sign of ∂²w is flipped: it is −(…)/H, since all terms of the twice differentiated "
-            "equation add up to zero.",
+            "The term with ∂²w has the wrong sign: φ′ is −q e^(−q w), and ∂²w is −(…)/H, since all "
+            "terms of the twice differentiated equation add up to zero.",
         ),
         Mistake(
             "not divided by H",

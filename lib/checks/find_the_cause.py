@@ -253,7 +253,8 @@ part_a = Behaviour(
         Mistake(
             "log-probability",
             _read(lambda f, p, y, a: p[:, a].log().mean()),
-            "log p levels off at 0 where the model is sure. The log-odds do not: log p/(1 − p).",
+            "This is log p, which levels off at 0 where the model is sure. In the log-odds, "
+            "log p/(1 − p), the others are all classes but the answer, each once.",
         ),
         Mistake(
             "probability",
@@ -680,7 +681,8 @@ part_c = Function(
         Mistake(
             "none of a tie",
             lambda s, k: _gone(s, (s.numpy() > np.sort(s.numpy())[-k]) & (s.numpy() > 0)),
-            "Only those above the k-th are gone. It belongs to the k, and the first of its equals.",
+            "Too few are gone. Every score above zero among the first k goes: also the k-th, "
+            "and the first of its equals.",
         ),
         Mistake(
             "last of a tie",
@@ -1033,7 +1035,8 @@ part_e = Function(
         Mistake(
             "same weights",
             _tried(_mean_and_error, gone=lambda n, named, control: (named, named)),
-            "All differences are zero: do both trainings get one tensor of weights?",
+            "All differences are zero: both trainings get the same weights. Is what is gone set "
+            "to 0, each time in new ones?",
         ),
         Mistake(
             "only they are kept",

@@ -1175,7 +1175,7 @@ part_i = Function(
         Mistake(
             "s_0 not counted",
             lambda T, k: (_walk(T, k)[0], _walk(T, k)[1] - 1),
-            "One state too few: s_0 is on the shelf too, to the very end.",
+            "One state too few. Is s_0 counted? It is on the shelf to the very end.",
         ),
         Mistake(
             "s_T counted",

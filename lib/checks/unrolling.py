@@ -365,8 +365,8 @@ part_b = Function(
         Mistake(
             "order reversed",
             _alone(reverse=True),
-            "The Jacobians are multiplied in the wrong order: J_{t+1} acts first, so it stands "
-            "rightmost, and J_{T−1} leftmost.",
+            "The Jacobians are multiplied in the wrong order, or the gradient from the wrong "
+            "side: it stands rightmost, beside J_{t+1}, which acts first, and J_{T−1} leftmost.",
         ),
         Mistake(
             "own Jacobian too",
